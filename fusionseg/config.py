@@ -1,0 +1,301 @@
+"""Frozen configuration dataclasses, strict YAML load and save, ``key=value`` overrides, atomic output files."""
+
+import dataclasses
+import difflib
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import yaml
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One log or data set to train on or evaluate.
+
+    Attributes:
+        path: folder; ``$VARIABLES`` and ``~`` are expanded.
+        format: loader name, or None to recognise it from the layout.
+        frames: half-open range ``A:B`` in the log's own frame numbers, or None for all.
+        cameras: camera names, or empty for all.
+        split: of data sets that have splits (``train``, ``val``), or None.
+        weight: how often its views are drawn relative to their number.
+        options: further arguments of the loader.
+    """
+
+    path: str
+    format: str | None = None
+    frames: str | None = None
+    cameras: tuple[str, ...] = ()
+    split: str | None = None
+    weight: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read and at which size. ``size`` is (height, width) of the network input in pixels."""
+
+    train: tuple[SourceConfig, ...] = ()
+    val: tuple[SourceConfig, ...] = ()
+    size: tuple[int, int] = (360, 640)
+    classes: str = "driving12"
+    cache: str | None = None
+    max_points: int = 16384
+    workers: int = 0
+    strict: bool = True
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network; only ``models/build.py`` reads it.
+
+    Attributes:
+        image_encoder: a timm model name that offers ``features_only``.
+        pretrained: load timm's weights (needs the network).
+        lidar_channels: channels of the LiDAR encoder at strides 4, 8, 16, 32.
+        attention: ``linear`` or ``full`` at the strides of ``fusion_strides``.
+        fusion_strides: strides at which cross-attention runs; a gate runs at stride 4.
+        fusion_channels: channels of the fused features at strides 4, 8, 16, 32.
+        head_channels: width of the top-down head.
+        point_head: predict points from their own features too, not from their cell alone.
+        point_channels: width of the point head.
+        auxiliary: heads on each modality alone, in training only.
+        raster_stride: stride of the LiDAR raster.
+    """
+
+    image_encoder: str = "mobilenetv3_small_100"
+    pretrained: bool = False
+    lidar_channels: tuple[int, int, int, int] = (32, 48, 64, 96)
+    attention: str = "linear"
+    fusion_strides: tuple[int, ...] = (8, 16)
+    fusion_channels: tuple[int, int, int, int] = (32, 48, 64, 96)
+    head_channels: int = 64
+    point_head: bool = True
+    point_channels: int = 64
+    auxiliary: bool = True
+    raster_stride: int = 4
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Probabilities and ranges of the joint augmentation; angles in degrees."""
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: tuple[int, int] | None = None
+    rotation_deg: float = 0.0
+    photometric: float = 0.5
+    point_dropout: float = 0.0
+    lidar_jitter_m: float = 0.0
+    drop_image: float = 0.15
+    drop_lidar: float = 0.25
+    calibration_jitter_deg: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms; 0 leaves a term out.
+
+    ``pixel_loss`` is ``ce``, ``ohem``, ``focal``, ``dice`` or ``jaccard``; ``class_balance`` is the power of the inverse class frequency (0 is none).
+    """
+
+    pixel_loss: str = "ce"
+    pixel: float = 1.0
+    point: float = 1.0
+    lovasz: float = 0.5
+    auxiliary: float = 0.3
+    perception: float = 0.0
+    boundary: float = 0.0
+    class_balance: float = 0.5
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and its schedule; ``schedule`` is ``cosine`` or ``poly``, ``name`` is ``adamw`` or ``sgd``."""
+
+    name: str = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    poly_power: float = 0.9
+    clip_norm: float = 5.0
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One experiment."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 40
+    batch_size: int = 6
+    accumulate: int = 1
+    seed: int = 0
+    amp: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    init: str | None = None
+    validate_every: int = 10
+    checkpoint_every_steps: int = 50
+
+
+T = TypeVar("T")
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """``value`` (parsed YAML) as the annotated type, or a ValueError that names the key."""
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(kind):
+        return from_dict(typing.cast(type[Any], kind), value, where)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ValueError(f"{where} is {value!r}; expected a list")
+        kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise ValueError(f"{where} has {len(value)} entries; expected {len(kinds)}")
+        return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is {value!r}; expected a mapping")
+        return dict(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 2e-3 as a string
+        try:
+            return float(value)
+        except ValueError as error:
+            raise ValueError(f"{where} is {value!r}; expected a number") from error
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{where} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def from_dict(kind: type[T], values: Any, where: str = "") -> T:
+    """A configuration dataclass from a nested mapping.
+
+    Raises:
+        ValueError: an unknown key (with the nearest known one) or a value of another type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where or kind.__name__} is {values!r}; expected a mapping of keys to values")
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{where}.{key}" if where else str(key)
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
+            raise ValueError(f"unknown key {name!r}; {hint}")
+        arguments[key] = _convert(hints[key], value, name)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{where or kind.__name__}: {error}") from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict of a configuration dataclass; tuples become lists."""
+    return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), kind: type[T] = TrainConfig) -> T:  # type: ignore[assignment]
+    """The experiment of a YAML file, with ``a.b=value`` overrides (values are YAML).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, an unknown key, a value of the wrong type, or an override without ``=``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such config file; name one of configs/*.yaml or your own")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            if not equals:
+                raise ValueError(f"override {override!r} has no '='; write key=value, as in epochs=20")
+            _set(values, key.strip().split("."), yaml.safe_load(text), key)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+    try:
+        return from_dict(kind, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _set(values: Any, keys: list[str], value: Any, name: str) -> None:
+    """Set a nested key in place; a number steps into a list."""
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(values, list):
+            if not key.isdigit() or int(key) >= len(values):
+                raise ValueError(f"override {name!r}: {key!r} is no index of a list of {len(values)}")
+            step: Any = int(key)
+        elif isinstance(values, dict):
+            step = key
+            values.setdefault(key, {})
+        else:
+            raise ValueError(f"override {name!r}: {'.'.join(keys[:position])!r} is a single value")
+        if last:
+            values[step] = value
+        else:
+            values = values[step]
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Write a configuration as YAML that ``load_config`` reads back."""
+    with atomic_write(Path(path)) as file:
+        file.write(yaml.safe_dump(to_dict(config), sort_keys=False).encode())
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under ``path`` only when it is complete: temporary name, fsync, rename.
+
+    Raises:
+        ValueError: the folder cannot be made or written, or the disk is full.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder you can write to") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""What every loader offers: random access to the views of a log by frame number."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from fusionseg.labels import ClassTable
+from fusionseg.sample import Sample
+
+
+class FrameError(ValueError):
+    """A frame that cannot be read: the message names the file, what was expected and the fix."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A frame (of one camera, or of all when ``camera_name`` is None) that was left out, and why."""
+
+    frame: int
+    camera_name: str | None
+    reason: str
+
+
+class Log(ABC):
+    """A log opened lazily: the constructor reads the layout and calibration, a frame's files are read when asked for.
+
+    Attributes:
+        format: the loader's name, as in ``--format``.
+        name: a short name of the log, unique in a run.
+        path: its folder.
+        table: the class table of the labels.
+        frames: frame numbers in order; there may be gaps.
+        cameras: camera names; a log without cameras names its virtual views.
+        has_lidar, has_images: which sensors the log holds.
+    """
+
+    format: ClassVar[str]
+    name: str
+    path: Path
+    table: ClassTable
+    frames: Sequence[int]
+    cameras: Sequence[str]
+    has_lidar: bool = True
+    has_images: bool = True
+
+    @abstractmethod
+    def sample(self, frame: int, camera_name: str) -> Sample:
+        """One view.
+
+        Raises:
+            FrameError: a file of the frame is missing, truncated, undecodable or contradicts another.
+            KeyError: the log has no such frame or camera.
+        """
+
+    def frame(self, frame: int, cameras: Sequence[str] | None = None) -> list[Sample]:
+        """The views of one sweep; they share one cloud."""
+        return [self.sample(frame, name) for name in cameras or self.cameras]
+
+    def iterate(
+        self,
+        frames: Sequence[int] | None = None,
+        cameras: Sequence[str] | None = None,
+        strict: bool = True,
+    ) -> Iterator[list[Sample] | Skipped]:
+        """The views frame by frame; with ``strict=False`` an unreadable frame comes as ``Skipped``, never silently."""
+        for number in self.frames if frames is None else frames:
+            try:
+                yield self.frame(number, cameras)
+            except FrameError as error:
+                if strict:
+                    raise
+                yield Skipped(number, None, str(error))
