@@ -153,7 +153,7 @@ def camera_from_dict(entry: dict[str, Any], where: str) -> Camera:
             raise ValueError(f"{where}: key {key!r} is missing; a camera needs K and size (width, height)")
     unknown = set(entry) - known
     if unknown:
-        raise ValueError(f"{where}: unknown key {sorted(unknown)[0]!r}; a camera has {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: unknown key {min(unknown)!r}; a camera has {', '.join(sorted(known))}")
     try:
         width, height = (int(v) for v in entry["size"])
         K: ArrayLike = entry["K"]

@@ -1,0 +1,131 @@
+"""The ground as a plane, fitted to one sweep, and the height of points above it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FALLBACK_HEIGHT_M = 1.8
+MIN_SUPPORT = 40
+
+_SUBSAMPLE = 20_000
+_NEAREST_M, _FARTHEST_M = 2.5, 30.0
+_HIGHEST_M, _LOWEST_M = 1.0, -6.0
+_CELL_M = 1.0
+_BIN_M = 0.2
+_TILTS_RAD = np.deg2rad(np.arange(-12.0, 12.1, 3.0))
+_REFINE_M = (0.4, 0.2, 0.12)
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The plane ``normal . x + offset_m = 0`` in the LiDAR frame.
+
+    Attributes:
+        normal: (3,) float64, unit length, pointing up.
+        offset_m: height of the LiDAR frame's origin above the plane, metres.
+        support: how many of the (subsampled) returns lie on it; 0 means that this is the fallback, not a fit.
+    """
+
+    normal: NDArray[np.float64]
+    offset_m: float
+    support: int = 0
+
+
+def fit_ground(points_lidar: NDArray[np.float32]) -> Ground:
+    """The ground plane under a sweep (N, 3 or more) in the LiDAR frame (x forward, y left, z up, metres).
+
+    The lowest returns of 1 m cells vote for tilt (up to 12 degrees) and offset; the winner, which may have few cells
+    below it, is refined by least squares on the returns near it (the iteration of Zermas et al., ICRA 2017). There is no
+    random choice: the same points give the same plane. Returns that are not finite, nearer than 2.5 m (the own car)
+    or farther than 30 m take no part. With too few returns near any plane (no points, a blocked sensor) the answer is a
+    level plane 1.8 m below the origin with ``support`` 0.
+    """
+    near = _candidates(points_lidar)
+    low = _lowest_per_cell(near)
+    fallback = Ground(np.array([0.0, 0.0, 1.0]), FALLBACK_HEIGHT_M)
+    if len(low) < MIN_SUPPORT:
+        return fallback
+    normal, offset_m = _vote(low)
+    support = 0
+    for threshold_m in _REFINE_M:
+        chosen = near[np.abs(near @ normal + offset_m) < threshold_m]
+        support = len(chosen)
+        if support < MIN_SUPPORT:
+            return fallback
+        slopes = _least_squares(chosen)
+        if slopes is None:
+            return fallback
+        normal, offset_m = _plane_from_slopes(slopes)
+    return Ground(normal, offset_m, support)
+
+
+def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Height (N,) float32 in metres of points (N, 3 or more) above the ground; NaN where a coordinate is NaN."""
+    normal = ground.normal.astype(np.float32)
+    height: NDArray[np.float32] = points_lidar[:, :3] @ normal + np.float32(ground.offset_m)
+    return height
+
+
+def _candidates(points_lidar: NDArray[np.float32]) -> NDArray[np.float64]:
+    """At most ``_SUBSAMPLE`` or so points (M, 3) in the ring around the car where ground is worth looking for."""
+    # An odd step, so that files interleaved by laser (32, 64) do not lose every other laser.
+    step = -(-len(points_lidar) // _SUBSAMPLE) | 1
+    xyz = points_lidar[::step, :3].astype(np.float64)
+    range2 = xyz[:, 0] ** 2 + xyz[:, 1] ** 2
+    z = xyz[:, 2]
+    # NaN compares False and infinity fails an upper bound, so this drops both.
+    keep = (range2 > _NEAREST_M**2) & (range2 < _FARTHEST_M**2) & (z < _HIGHEST_M) & (z > _LOWEST_M)
+    return xyz[keep]
+
+
+def _lowest_per_cell(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest point of each 1 m cell: every cell votes once, however many returns the near ones hold."""
+    size = int(2 * _FARTHEST_M / _CELL_M) + 1
+    ij = ((points[:, :2] + _FARTHEST_M) * (1 / _CELL_M)).astype(np.int32)
+    cell = ij[:, 0] * size + ij[:, 1]
+    order = np.argsort(-points[:, 2], kind="stable")
+    lowest = np.full(size * size, -1, dtype=np.int64)
+    lowest[cell[order]] = order
+    return points[lowest[lowest >= 0]]
+
+
+def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The tilt and offset on which most cells lie, minus those that lie clearly below."""
+    pitch, roll = (grid.ravel() for grid in np.meshgrid(_TILTS_RAD, _TILTS_RAD, indexing="ij"))
+    normals = np.stack([np.tan(pitch), np.tan(roll), np.ones_like(pitch)], axis=1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    heights = low.astype(np.float32) @ normals.T.astype(np.float32)  # (cells, tilts)
+    lowest = _LOWEST_M - _FARTHEST_M
+    bins = int(np.ceil((_HIGHEST_M + _FARTHEST_M - lowest) / _BIN_M)) + 2
+    slot = ((heights - lowest) * (1 / _BIN_M)).astype(np.int32) + np.arange(len(normals), dtype=np.int32) * bins
+    votes = np.bincount(slot.ravel(), minlength=bins * len(normals)).reshape(len(normals), bins)
+    pair = votes[:, :-1] + votes[:, 1:]  # two neighbouring bins, so that a plane on a bin's edge is not split
+    below = np.cumsum(votes, axis=1) - votes
+    score = pair[:, 1:].astype(np.float64) - below[:, :-2]  # a margin of one bin between the plane and 'below'
+    # The offset is the height over the ground of the origin: between 1 m below ground and 5.5 m above it.
+    edges = lowest + _BIN_M * (np.arange(bins - 2) + 2)
+    score[:, (edges < -5.5) | (edges > _HIGHEST_M)] = -np.inf
+    tilt, first = np.unravel_index(int(np.argmax(score)), score.shape)
+    return normals[tilt], -float(edges[first])
+
+
+def _least_squares(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(a, b, c) of z = a x + b y + c, or None where the points leave a direction open or the plane is too steep."""
+    centre = points.mean(axis=0)
+    x, y, z = (points - centre).T
+    xx, xy, yy = x @ x, x @ y, y @ y
+    det = xx * yy - xy * xy
+    if det < 1e-3 * (xx + yy) ** 2:
+        return None
+    a = (yy * (x @ z) - xy * (y @ z)) / det
+    b = (xx * (y @ z) - xy * (x @ z)) / det
+    if a * a + b * b > np.tan(np.deg2rad(20.0)) ** 2:
+        return None
+    return np.array([a, b, centre[2] - a * centre[0] - b * centre[1]])
+
+
+def _plane_from_slopes(slopes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    a, b, c = (float(v) for v in slopes)
+    length = float(np.sqrt(1 + a * a + b * b))
+    return np.array([-a, -b, 1.0]) / length, -c / length
