@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import os
 import tempfile
 import types
@@ -13,6 +14,21 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import yaml
+
+
+def _check(config: Any, low: float, high: float, *names: str, above: bool = False) -> None:
+    """Every number of the named fields lies in [low, high], or in (low, high] with ``above``; None passes, NaN fails.
+
+    Raises:
+        ValueError: the field, its value and the range.
+    """
+    for name in names:
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not (low < number <= high if above else low <= number <= high):
+                least = f"{'more than' if above else 'at least'} {low}"
+                rule = least if high == math.inf else f"{least} and at most {high}"
+                raise ValueError(f"{name} is {value!r}; expected {rule}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,9 @@ class SourceConfig:
     weight: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check(self, 0, math.inf, "weight", above=True)
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -50,6 +69,10 @@ class DataConfig:
     max_points: int = 16384
     workers: int = 0
     strict: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self, 1, math.inf, "size", "max_points")
+        _check(self, 0, math.inf, "workers")
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,10 @@ class ModelConfig:
     auxiliary: bool = True
     raster_stride: int = 4
 
+    def __post_init__(self) -> None:
+        _check(self, 1, math.inf, "lidar_channels", "fusion_strides", "fusion_channels", "head_channels")
+        _check(self, 1, math.inf, "point_channels", "raster_stride")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -98,12 +125,27 @@ class AugmentConfig:
     drop_lidar: float = 0.25
     calibration_jitter_deg: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check(self, 0, 1, "flip", "photometric", "point_dropout", "drop_image", "drop_lidar")
+        _check(self, 0, math.inf, "rotation_deg", "lidar_jitter_m", "calibration_jitter_deg")
+        _check(self, 0, math.inf, "scale", above=True)
+        if self.crop is not None:
+            _check(self, 1, math.inf, "crop")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is {self.scale}; expected the smaller factor first")
+        if self.drop_image + self.drop_lidar > 1:
+            total = f"{self.drop_image} and {self.drop_lidar}"
+            raise ValueError(
+                f"drop_image and drop_lidar are {total}; expected a sum of at most 1, as one view keeps a sensor"
+            )
+
 
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the loss terms; 0 leaves a term out.
 
-    ``pixel_loss`` is ``ce``, ``ohem``, ``focal``, ``dice`` or ``jaccard``; ``class_balance`` is the power of the inverse class frequency (0 is none).
+    ``pixel_loss`` is ``ce``, ``ohem``, ``focal``, ``dice`` or ``jaccard``; ``class_balance`` is the power of the inverse
+    class frequency (0 is none).
     """
 
     pixel_loss: str = "ce"
@@ -115,6 +157,11 @@ class LossConfig:
     boundary: float = 0.0
     class_balance: float = 0.5
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        weights = ("pixel", "point", "lovasz", "auxiliary", "perception", "boundary", "class_balance")
+        _check(self, 0, math.inf, *weights)
+        _check(self, 0, 1, "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -130,6 +177,11 @@ class OptimizerConfig:
     poly_power: float = 0.9
     clip_norm: float = 5.0
     ema_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        _check(self, 0, math.inf, "lr", above=True)
+        _check(self, 0, math.inf, "weight_decay", "warmup_steps", "poly_power", "clip_norm")
+        _check(self, 0, 1, "momentum", "ema_decay")
 
 
 @dataclass(frozen=True)
@@ -151,6 +203,10 @@ class TrainConfig:
     init: str | None = None
     validate_every: int = 10
     checkpoint_every_steps: int = 50
+
+    def __post_init__(self) -> None:
+        _check(self, 1, math.inf, "epochs", "batch_size", "accumulate", "threads")
+        _check(self, 0, math.inf, "seed", "validate_every", "checkpoint_every_steps")
 
 
 T = TypeVar("T")
@@ -211,6 +267,8 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
         arguments[key] = _convert(hints[key], value, name)
     try:
         return kind(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}.{error}" if where else str(error)) from error
     except TypeError as error:
         raise ValueError(f"{where or kind.__name__}: {error}") from error
 
@@ -237,18 +295,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), kind: type[T] =
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such config file; name one of configs/*.yaml or your own")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals:
-                raise ValueError(f"override {override!r} has no '='; write key=value, as in epochs=20")
-            _set(values, key.strip().split("."), yaml.safe_load(text), key)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as text ({error}); expected a YAML file in UTF-8") from error
+    values = _parse(text, str(path))
+    values = {} if values is None else values
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"override {override!r} has no '='; write key=value, as in epochs=20")
+        _set(values, key.strip().split("."), _parse(text, f"override {override!r}"), key)
     try:
         return from_dict(kind, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{where}: not valid YAML{line} ({problem})") from error
 
 
 def _set(values: Any, keys: list[str], value: Any, name: str) -> None:
@@ -283,19 +353,26 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         ValueError: the folder cannot be made or written, or the disk is full.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder you can write to") from error
+        # a write or a rename names no file or this one; any other file is the caller's own trouble
+        if error.filename in (None, temporary):
+            raise _unwritable(path, error) from error
+        raise
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder you can write to")

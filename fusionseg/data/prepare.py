@@ -1,0 +1,165 @@
+"""From a Sample to what the network sees: resize, project, test occlusion, rasterise, point features (NumPy only)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionseg.geometry.camera import Camera
+from fusionseg.geometry.ground import Ground, fit_ground, height_above
+from fusionseg.geometry.projection import cells, nearest_per_cell, project, visible
+from fusionseg.labels import IGNORE
+from fusionseg.sample import Sample
+
+MAX_TIME_OFFSET_S = 0.05
+RASTER_CHANNELS = ("valid", "log_range", "direction_x", "direction_y", "height", "intensity", "log_count", "log_spread")
+POINT_FEATURES = ("log_range", "height", "intensity", "log_depth_ratio", "cell_u", "cell_v")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class View:
+    """A sample at the input size, projected. All point arrays hold the M points inside the image.
+
+    Attributes:
+        camera: intrinsics of the resized image.
+        image: (H, W, 3) uint8 RGB, or None.
+        index: (M,) int32 rows of the points in the sweep.
+        points_camera: (M, 3) float32, camera frame, metres.
+        uv: (M, 2) float32 pixels of the resized image.
+        height_m: (M,) float32 above the fitted ground plane.
+        intensity: (M,) float32 in [0, 1].
+        visible: (M,) bool, passes the occlusion test.
+        supervised: (M,) bool, visible and measured at most 50 ms from the image (pixels may learn from it).
+        labels: (M,) uint8, or None.
+        pixel_labels: (H, W) uint8, or None.
+    """
+
+    log: str
+    frame: int
+    camera_name: str
+    camera: Camera
+    image: NDArray[np.uint8] | None
+    index: NDArray[np.int32]
+    points_camera: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    height_m: NDArray[np.float32]
+    intensity: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    supervised: NDArray[np.bool_]
+    labels: NDArray[np.uint8] | None = None
+    pixel_labels: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The LiDAR inputs of one view.
+
+    Attributes:
+        raster: (C, h, w) float32, one channel per ``RASTER_CHANNELS``, 0 where ``valid`` is 0.
+        points: (M, F) float32, one column per ``POINT_FEATURES``.
+        cell: (M,) int32 flat raster cell of each point.
+    """
+
+    raster: NDArray[np.float32]
+    points: NDArray[np.float32]
+    cell: NDArray[np.int32]
+
+
+def prepare(sample: Sample, size: tuple[int, int], ground: Ground | None = None) -> View:
+    """The view of ``sample`` at ``size`` (height, width) pixels; ``ground`` is fitted to the sweep when not given."""
+    height, width = size
+    camera = sample.camera.resize(width, height)
+    projection = project(sample.points_lidar, camera, sample.camera_T_lidar)
+    points = sample.points_lidar[projection.index]
+    if ground is None:
+        ground = fit_ground(sample.points_lidar)
+    seen = visible(projection.uv, projection.depth, width, height)
+    supervised = seen
+    if sample.time_offset_s is not None:
+        supervised = seen & (np.abs(sample.time_offset_s[projection.index]) <= MAX_TIME_OFFSET_S)
+    return View(
+        log=sample.log,
+        frame=sample.frame,
+        camera_name=sample.camera_name,
+        camera=camera,
+        image=None if sample.image is None else resize_image(sample.image, width, height),
+        index=projection.index,
+        points_camera=projection.points_camera,
+        uv=projection.uv,
+        height_m=height_above(ground, points),
+        intensity=points[:, 3],
+        visible=seen,
+        supervised=supervised,
+        labels=None if sample.point_labels is None else sample.point_labels[projection.index],
+        pixel_labels=None if sample.pixel_labels is None else resize_labels(sample.pixel_labels, width, height),
+    )
+
+
+def prepare_frame(samples: Sequence[Sample], size: tuple[int, int]) -> list[View]:
+    """The views of one sweep; the ground is fitted once to the cloud they share."""
+    ground = fit_ground(samples[0].points_lidar) if samples else None
+    return [prepare(sample, size, ground) for sample in samples]
+
+
+def resize_image(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width, 3); areas are averaged when it shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[1] > width
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.astype(np.uint8, copy=False)
+
+
+def resize_labels(labels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width), the label at each new pixel's centre."""
+    rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(np.intp)
+    return labels[rows[:, None], columns[None, :]]
+
+
+def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """(rows, columns) of the raster of an image."""
+    return -(-height // stride), -(-width // stride)
+
+
+def encode(view: View, stride: int) -> Inputs:
+    """Raster and point features of a view. They depend on the camera and the ground, not on where the LiDAR sits."""
+    rows, columns = grid_size(view.camera.height, view.camera.width, stride)
+    raster = np.zeros((len(RASTER_CHANNELS), rows * columns), dtype=np.float32)
+    depth = view.points_camera[:, 2]
+    cell = cells(view.uv, view.camera.width, view.camera.height, stride)
+    range_m = np.sqrt(np.einsum("ij,ij->i", view.points_camera, view.points_camera))
+    log_range = np.log(np.maximum(range_m, 0.5)) * np.float32(0.25)
+    height = np.clip(view.height_m, -3.0, 12.0) * np.float32(0.25)
+    nearest = nearest_per_cell(cell, depth, rows * columns)
+    filled = np.flatnonzero(nearest >= 0)
+    chosen = nearest[filled]
+    raster[0, filled] = 1.0
+    raster[1, filled] = log_range[chosen]
+    raster[2:4, filled] = (view.points_camera[chosen, :2] / range_m[chosen, None]).T
+    raster[4, filled] = height[chosen]
+    raster[5, filled] = view.intensity[chosen]
+    raster[6] = np.log1p(np.bincount(cell, minlength=rows * columns)) * np.float32(0.5)
+    # the first depth of each cell, spread back to the cell's points
+    surface = np.ones(rows * columns, dtype=np.float32)
+    surface[filled] = depth[chosen]
+    log_ratio = np.log(depth / surface[cell])
+    farthest = np.zeros(rows * columns, dtype=np.float32)
+    np.maximum.at(farthest, cell, log_ratio)
+    raster[7] = farthest
+    within = (view.uv + 0.5) * np.float32(1.0 / stride)
+    within -= np.floor(within) + 0.5
+    points = np.column_stack([log_range, height, view.intensity, np.minimum(log_ratio, 2.0), within])
+    return Inputs(raster.reshape(-1, rows, columns), points.astype(np.float32, copy=False), cell)
+
+
+def stride_labels(pixel_labels: NDArray[np.uint8] | None, height: int, width: int, stride: int) -> NDArray[np.uint8]:
+    """(h, w) label of the pixel at each cell's centre; all ignored when there are no pixel labels."""
+    rows, columns = grid_size(height, width, stride)
+    if pixel_labels is None:
+        return np.full((rows, columns), IGNORE, dtype=np.uint8)
+    row = np.minimum(np.arange(rows) * stride + stride // 2, height - 1)
+    column = np.minimum(np.arange(columns) * stride + stride // 2, width - 1)
+    return pixel_labels[row[:, None], column[None, :]]

@@ -1,0 +1,58 @@
+"""From a ModelConfig to a network; the only reader of ModelConfig."""
+
+from torch import nn
+
+from fusionseg.config import ModelConfig
+from fusionseg.models.fusion import Fusion
+from fusionseg.models.head import PointHead, TopDownHead
+from fusionseg.models.image_encoder import STRIDES, ImageEncoder
+from fusionseg.models.lidar_encoder import LidarEncoder
+from fusionseg.models.segmenter import Segmenter
+
+
+def build_model(config: ModelConfig, *, classes: int, raster_channels: int, point_features: int) -> Segmenter:
+    """A freshly initialised network for ``classes`` classes.
+
+    Raises:
+        ValueError: a setting that no network can have; names it.
+    """
+    unknown = set(config.fusion_strides) - set(STRIDES)
+    if unknown:
+        raise ValueError(f"model.fusion_strides holds {sorted(unknown)}; choose among {STRIDES}")
+    image_encoder = ImageEncoder(name=config.image_encoder, pretrained=config.pretrained)
+    lidar_encoder = LidarEncoder(
+        in_channels=raster_channels, channels=config.lidar_channels, raster_stride=config.raster_stride
+    )
+    fusion = [
+        Fusion(
+            image_channels=image_encoder.channels[i],
+            lidar_channels=config.lidar_channels[i],
+            channels=config.fusion_channels[i],
+            attention=config.attention if stride in config.fusion_strides else None,
+        )
+        for i, stride in enumerate(STRIDES)
+    ]
+    head = TopDownHead(in_channels=config.fusion_channels, channels=config.head_channels, classes=classes)
+    point_head = PointHead(
+        in_channels=config.head_channels,
+        point_features=point_features,
+        channels=config.point_channels,
+        classes=classes,
+    )
+
+    def auxiliary(channels: tuple[int, ...]) -> nn.Module | None:
+        if not config.auxiliary:
+            return None
+        return TopDownHead(in_channels=channels, channels=config.head_channels // 2, classes=classes)
+
+    model = Segmenter(
+        image_encoder=image_encoder,
+        lidar_encoder=lidar_encoder,
+        fusion=fusion,
+        head=head,
+        point_head=point_head if config.point_head else None,
+        image_head=auxiliary(image_encoder.channels),
+        lidar_head=auxiliary(config.lidar_channels),
+        raster_stride=config.raster_stride,
+    )
+    return model

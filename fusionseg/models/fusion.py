@@ -1,0 +1,115 @@
+"""Bidirectional fusion of image and LiDAR features of one stride: a gate, linear or full cross-attention."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusionseg.models.layers import SeparableBlock, conv_bn
+
+ATTENTION = ("linear", "full")
+
+
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    """Efficient attention (Shen et al. 2021; the kv-context of CMX, Zhang et al. 2023), cost linear in positions.
+
+    Args:
+        query: (B, heads, D, Nq).
+        key: (B, heads, D, Nk).
+        value: (B, heads, D, Nk).
+        weight: (B, 1, 1, Nk) >= 0, trust in each key; all zero gives the mean of nothing, that is zero.
+
+    Returns:
+        (B, heads, D, Nq).
+    """
+    # softmax over positions, weighted: sum w exp(k) v / sum w exp(k)
+    exp = torch.exp(key - key.amax(dim=-1, keepdim=True)) * weight
+    attention = exp / (exp.sum(dim=-1, keepdim=True) + 1e-6)
+    context = attention @ value.transpose(-1, -2)  # (B, heads, D, D)
+    return context.transpose(-1, -2) @ query.softmax(dim=-2)
+
+
+def full_attention(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    """Scaled dot-product attention with keys weighted by ``weight``; shapes as in ``linear_attention``."""
+    bias = torch.log(weight.clamp(min=1e-6))
+    q, k, v = (t.transpose(-1, -2) for t in (query, key, value))
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(-1, -1, q.shape[-2], -1))
+    return mixed.transpose(-1, -2)
+
+
+class CrossAttention(nn.Module):
+    """One direction: the target's positions ask, the source's positions answer; the answer is added to the target."""
+
+    def __init__(self, channels: int, *, kind: str, heads: int) -> None:
+        super().__init__()
+        if kind not in ATTENTION:
+            raise ValueError(f"attention is {kind!r}; choose one of {', '.join(ATTENTION)}")
+        if channels % heads:
+            raise ValueError(f"{channels} channels do not divide into {heads} heads")
+        self.kind = kind
+        self.heads = heads
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Conv2d(channels, 2 * channels, 1)
+        self.out = conv_bn(channels, channels, act=False)
+
+    def forward(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+        """target, source (B, C, H, W), weight (B, 1, H, W) of the source -> (B, C, H, W)."""
+        batch, channels, rows, columns = target.shape
+        shape = (batch, self.heads, channels // self.heads, rows * columns)
+        query = self.query(target).reshape(shape)
+        key, value = self.key_value(source).chunk(2, dim=1)
+        attend = linear_attention if self.kind == "linear" else full_attention
+        mixed = attend(query, key.reshape(shape), value.reshape(shape), weight.reshape(batch, 1, 1, rows * columns))
+        answer: Tensor = self.out(mixed.reshape(batch, channels, rows, columns))
+        return target + answer
+
+
+class Gate(nn.Module):
+    """A learned mix per position and channel, then a local residual block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(2 * channels, channels, 1)
+        self.local = SeparableBlock(channels, channels)
+
+    def forward(self, image: Tensor, lidar: Tensor) -> Tensor:
+        """Two (B, C, H, W) -> (B, C, H, W)."""
+        share = torch.sigmoid(self.gate(torch.cat([image, lidar], dim=1)))
+        fused: Tensor = self.local(lidar + share * (image - lidar))
+        return fused
+
+
+class Fusion(nn.Module):
+    """Project both sensors to one width, stand in for a missing one, let each ask the other, mix.
+
+    Args:
+        image_channels, lidar_channels: of the incoming features.
+        channels: of the fused feature.
+        attention: ``linear``, ``full``, or None for the gate alone.
+        heads: attention heads.
+    """
+
+    def __init__(
+        self, *, image_channels: int, lidar_channels: int, channels: int, attention: str | None, heads: int = 4
+    ) -> None:
+        super().__init__()
+        self.image_in = conv_bn(image_channels, channels)
+        self.lidar_in = conv_bn(lidar_channels, channels)
+        self.image_absent = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.lidar_absent = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.ask_lidar = CrossAttention(channels, kind=attention, heads=heads) if attention else None
+        self.ask_image = CrossAttention(channels, kind=attention, heads=heads) if attention else None
+        self.gate = Gate(channels)
+
+    def forward(self, image: Tensor, lidar: Tensor, share: Tensor, present: Tensor) -> Tensor:
+        """Features (B, Ci, H, W), (B, Cl, H, W), valid share (B, 1, H, W), present (B, 2) -> (B, C, H, W)."""
+        has_image = present[:, :1, None, None]
+        has_lidar = present[:, 1:, None, None]
+        image = has_image * self.image_in(image) + (1 - has_image) * self.image_absent
+        lidar = has_lidar * self.lidar_in(lidar) + (1 - has_lidar) * self.lidar_absent
+        if self.ask_lidar is not None and self.ask_image is not None:
+            image, lidar = (
+                self.ask_lidar(image, lidar, share * has_lidar),
+                self.ask_image(lidar, image, torch.ones_like(share) * has_image),
+            )
+        fused: Tensor = self.gate(image, lidar)
+        return fused

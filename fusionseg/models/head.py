@@ -1,0 +1,74 @@
+"""The light top-down head for pixels, and the point head on the cell's features plus the point's own."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusionseg.models.layers import SeparableBlock, conv_bn
+
+
+class TopDownHead(nn.Module):
+    """From features at strides 4 to 32 to one feature and logits at stride 4 (FPN, Lin et al. 2017, separable).
+
+    Args:
+        in_channels: of the features, finest first.
+        channels: width of the head.
+        classes: number of classes.
+    """
+
+    def __init__(self, *, in_channels: tuple[int, ...], channels: int, classes: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList([conv_bn(width, channels, act=False) for width in in_channels])
+        self.refine = nn.ModuleList([SeparableBlock(channels, channels) for _ in in_channels])
+        self.context = SeparableBlock(channels, channels, kernel=5)
+        self.logits = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Four (B, Ci, H/s, W/s), finest first -> feature (B, D, H/4, W/4), logits (B, K, H/4, W/4)."""
+        x: Tensor | None = None
+        for level in reversed(range(len(features))):
+            y = self.lateral[level](features[level])
+            if x is not None:
+                y = y + functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = self.refine[level](y)
+        assert x is not None
+        x = self.context(x)
+        return x, self.logits(x)
+
+
+class PointHead(nn.Module):
+    """Logits of each point from its cell's feature and logits and its own range, height, intensity and depth step.
+
+    A point seen past an edge lies in the edge's cell; the depth step to the cell's nearest point tells them apart.
+    Without LiDAR the point is only a place to look at: its measured features are masked, its place in the cell stays.
+
+    Args:
+        in_channels: of the cell's feature.
+        point_features: columns of the point's own features; the last two are its place in the cell.
+        channels: width.
+        classes: number of classes.
+    """
+
+    def __init__(self, *, in_channels: int, point_features: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.cell = nn.Linear(in_channels, channels)
+        self.point = nn.Sequential(nn.Linear(point_features + 2, channels), nn.ReLU(inplace=True))
+        self.own = nn.Linear(channels, channels)
+        self.hidden = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(channels, channels), nn.ReLU(inplace=True))
+        self.logits = nn.Linear(channels, classes)
+
+    def forward(self, feature: Tensor, logits: Tensor, points: Tensor, cell: Tensor, present: Tensor) -> Tensor:
+        """Feature (B, D, h, w), logits (B, K, h, w), points (B, N, F), cell (B, N), present (B, 2) -> (B, N, K)."""
+        has_lidar = present[:, None, 1:]
+        measured = points[..., :-2] * has_lidar
+        flags = present[:, None, :].expand(-1, points.shape[1], -1)
+        own = self.point(torch.cat([measured, points[..., -2:], flags], dim=-1))
+        # the per-cell half of the first layer runs once a cell, then cells are looked up
+        batch, _, rows, columns = feature.shape
+        table = torch.cat([self.cell(feature.flatten(2).transpose(1, 2)), logits.flatten(2).transpose(1, 2)], dim=-1)
+        offset = torch.arange(batch, device=cell.device)[:, None] * (rows * columns)
+        picked = table.flatten(0, 1)[(cell.clamp(min=0) + offset).flatten()].reshape(batch, points.shape[1], -1)
+        width = own.shape[-1]
+        hidden = self.hidden(picked[..., :width] + self.own(own))
+        refined: Tensor = picked[..., width:] + self.logits(hidden)
+        return refined
