@@ -5,6 +5,7 @@ Camera frame: x right, y down, z forward. Pixel centres lie at integer coordinat
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -54,7 +55,9 @@ class Camera:
             raise ValueError(f"camera model is {self.model!r}; choose one of {', '.join(DISTORTION_LENGTHS)}")
         lengths = DISTORTION_LENGTHS[self.model]
         if len(self.distortion) not in lengths:
-            raise ValueError(f"{self.model} has {len(self.distortion)} distortion coefficients; expected one of {lengths}")
+            raise ValueError(
+                f"{self.model} has {len(self.distortion)} distortion coefficients; expected one of {lengths}"
+            )
         if not np.all(np.isfinite(self.distortion)):
             raise ValueError(f"distortion is {self.distortion.tolist()}; expected finite numbers")
 
@@ -109,14 +112,24 @@ class Camera:
     def distortion_limit(self) -> float:
         """Largest tangent of the angle to the optical axis at which the distortion still grows outwards.
 
-        Past it a Brown-Conrady polynomial folds back, and points far outside the view would land inside the image.
+        Past it the polynomial folds back, and points far outside the view would land inside the image. Infinite where
+        it never folds within 89.5 degrees.
         """
-        if self.model == "fisheye" or not self.distortion.any():
+        return self._distortion_limit
+
+    @cached_property
+    def _distortion_limit(self) -> float:
+        if not self.distortion.any():
             return float("inf")
-        tangent = np.linspace(0.0, 4.0, 2001)
+        tangent = np.tan(np.deg2rad(np.linspace(0.0, 89.5, 3581)))
         zero = np.zeros_like(tangent)
-        radial = self._distort_brown_conrady(tangent, zero)[0]
-        falling = np.flatnonzero(np.diff(radial) <= 0)
+        if self.model == "fisheye":
+            radius = self._distort_fisheye(tangent, zero)[0]
+        else:
+            k = np.pad(self.distortion, (0, 8 - len(self.distortion)))
+            k[2:4] = 0.0  # without the tangential part, which is no function of the radius alone
+            radius = replace(self, distortion=k)._distort_brown_conrady(tangent, zero)[0]
+        falling = np.flatnonzero(np.diff(radius) <= 0)
         return float(tangent[falling[0]]) if len(falling) else float("inf")
 
     def resize(self, width: int, height: int) -> "Camera":

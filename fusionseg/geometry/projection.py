@@ -1,4 +1,4 @@
-"""Points into the image plane: pixels and depth with the map back to the sweep, rasters, occlusion, labels both ways."""
+"""Points into the image plane: pixels and depth with the map back to the sweep, rasters, occlusion, labels."""
 
 from dataclasses import dataclass
 
@@ -36,19 +36,41 @@ def project(
     camera_T_lidar: NDArray[np.float64],
     min_depth_m: float = MIN_DEPTH_M,
 ) -> Projection:
-    """The points (N, 3 or more) that are finite, deeper than ``min_depth_m`` and inside the image."""
-    matrix = camera_T_lidar.astype(np.float32)
-    points_camera = points_lidar[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
-    limit = camera.distortion_limit()
-    z = points_camera[:, 2]
-    ahead = (z > min_depth_m) & np.isfinite(points_camera).all(axis=1)
-    if np.isfinite(limit):
-        ahead &= np.hypot(points_camera[:, 0], points_camera[:, 1]) < limit * z
-    index = np.flatnonzero(ahead)
-    points_camera = points_camera[index]
-    uv = camera.project(points_camera)
-    inside = in_view(uv, camera.width, camera.height)
-    return Projection(index[inside].astype(np.int32), points_camera[inside], uv[inside])
+    """The points (N, 3 or more) that are finite, deeper than ``min_depth_m`` and inside the image.
+
+    Points at 90 degrees and more from the optical axis of a fisheye have no positive depth and are left out, and so are
+    points beyond the angle at which a camera's distortion folds back. Computed in float32 (within 0.01 px).
+    """
+    # Overflow and NaN fall out of the comparisons below, all of which are False for NaN.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        index = _candidates(points_lidar, camera, camera_T_lidar, min_depth_m)
+        matrix = camera_T_lidar.astype(np.float32)
+        points_camera = points_lidar.take(index, axis=0)[:, :3] @ matrix[:3, :3].T
+        points_camera += matrix[:3, 3]
+        uv = camera.project(points_camera)
+        inside = in_view(uv, camera.width, camera.height) & (points_camera[:, 2] > min_depth_m)
+    if not inside.all():
+        index, points_camera, uv = index[inside], points_camera[inside], uv[inside]
+    return Projection(index.astype(np.int32), points_camera, uv)
+
+
+def _candidates(
+    points_lidar: NDArray[np.float32], camera: Camera, camera_T_lidar: NDArray[np.float64], min_depth_m: float
+) -> NDArray[np.intp]:
+    """Rows that may lie in view: few besides those that do, found with one product and a few comparisons."""
+    rows = camera_T_lidar[:3].copy()
+    pinhole = camera.model == "pinhole" and not camera.distortion.any()
+    if pinhole:
+        rows = camera.K @ rows  # (u * z, v * z, z): the image borders become planes, without a division
+    # Coordinates by rows, (3, N): every comparison then runs over contiguous memory.
+    a, b, z = rows[:, :3].astype(np.float32) @ points_lidar[:, :3].T + rows[:, 3:].astype(np.float32)
+    ahead = z > min_depth_m
+    if pinhole:
+        # Half a pixel more than the image, so that rounding here cannot lose a point at the border.
+        ahead &= (a > -z) & (a < camera.width * z) & (b > -z) & (b < camera.height * z)
+    elif np.isfinite(limit := camera.distortion_limit()):
+        ahead &= a * a + b * b < np.float32(limit * limit) * z * z
+    return np.flatnonzero(ahead)
 
 
 def in_view(uv: NDArray[np.floating], width: int, height: int) -> NDArray[np.bool_]:
@@ -73,9 +95,12 @@ def cells(uv: NDArray[np.float32], width: int, height: int, stride: int) -> NDAr
 
 def nearest_per_cell(cell: NDArray[np.int32], depth: NDArray[np.float32], count: int) -> NDArray[np.int32]:
     """(count,) int32: the nearest point of each cell (the first of equals), -1 where a cell is empty."""
-    order = np.lexsort((-np.arange(len(cell)), -depth))
+    surface = np.full(count, np.inf, dtype=np.float32)
+    np.minimum.at(surface, cell, depth)
+    # Written from the last to the first: of several points at the same least depth the first stays.
+    winners = np.flatnonzero(depth == surface[cell])[::-1].astype(np.int32)
     nearest = np.full(count, -1, dtype=np.int32)
-    nearest[cell[order]] = order
+    nearest[cell[winners]] = winners
     return nearest
 
 
