@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,17 @@ from fusionseg.sample import Sample
 
 class FrameError(ValueError):
     """A frame that cannot be read: the message names the file, what was expected and the fix."""
+
+
+@contextmanager
+def frame_errors() -> Iterator[None]:
+    """What breaks a rule inside (an unknown class id, a size that differs) is this frame's fault: ``FrameError``."""
+    try:
+        yield
+    except FrameError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise FrameError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -34,9 +46,13 @@ class Log(ABC):
         frames: frame numbers in order; there may be gaps.
         cameras: camera names; a log without cameras names its virtual views.
         has_lidar, has_images: which sensors the log holds.
+        needs: the files that a log of this format has, for error messages.
+        strict: what ``iterate`` does with an unreadable frame when it is not told.
     """
 
     format: ClassVar[str]
+    needs: ClassVar[str] = "a loader of one's own says"
+    strict: bool = True
     name: str
     path: Path
     table: ClassTable
@@ -44,6 +60,11 @@ class Log(ABC):
     cameras: Sequence[str]
     has_lidar: bool = True
     has_images: bool = True
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether the path has this format's layout; a loader that does not say is only opened by name."""
+        return False
 
     @abstractmethod
     def sample(self, frame: int, camera_name: str) -> Sample:
@@ -62,13 +83,13 @@ class Log(ABC):
         self,
         frames: Sequence[int] | None = None,
         cameras: Sequence[str] | None = None,
-        strict: bool = True,
+        strict: bool | None = None,
     ) -> Iterator[list[Sample] | Skipped]:
-        """The views frame by frame; with ``strict=False`` an unreadable frame comes as ``Skipped``, never silently."""
+        """The views frame by frame; not strict, an unreadable frame comes as ``Skipped``, never silently."""
         for number in self.frames if frames is None else frames:
             try:
                 yield self.frame(number, cameras)
             except FrameError as error:
-                if strict:
+                if self.strict if strict is None else strict:
                     raise
                 yield Skipped(number, None, str(error))
