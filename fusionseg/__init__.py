@@ -1,0 +1,33 @@
+"""Real-time camera + LiDAR semantic segmentation for driving logs.
+
+``fusionseg.load`` gives a model that labels an image, a point cloud or both; everything else is in the submodules.
+Importing the package itself loads none of them, nor torch or OpenCV.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusionseg.deploy.runtime import Model
+
+__all__ = ["__version__", "load"]
+
+__version__ = "0.1.0"
+
+
+def load(model: str | Path, **options: Any) -> Model:
+    """A model ready to label frames: ``fusionseg.deploy.runtime.load``, imported only now.
+
+    Args:
+        model: a checkpoint file, an exported model or the name of a shipped one.
+        **options: as there (``runtime``, ``threads``, ``precision`` and the like).
+
+    Raises:
+        FileNotFoundError: no such model.
+        ValueError: not a model of this project, or an option the runtime does not have.
+    """
+    from fusionseg.deploy.runtime import load as load_model
+
+    return load_model(model, **options)

@@ -17,7 +17,7 @@ import yaml
 
 
 def _check(config: Any, low: float, high: float, *names: str, above: bool = False) -> None:
-    """Every number of the named fields lies in [low, high], or in (low, high] with ``above``; None passes, NaN fails.
+    """Every number of the named fields lies in [low, high], or in (low, high] with ``above``; None passes.
 
     Raises:
         ValueError: the field, its value and the range.
@@ -25,8 +25,11 @@ def _check(config: Any, low: float, high: float, *names: str, above: bool = Fals
     for name in names:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not (low < number <= high if above else low <= number <= high):
-                least = f"{'more than' if above else 'at least'} {low}"
+            if number is None:
+                continue
+            inside = low < number <= high if above else low <= number <= high
+            if not inside or not math.isfinite(number):
+                least = f"a finite number {'above' if above else 'of at least'} {low}"
                 rule = least if high == math.inf else f"{least} and at most {high}"
                 raise ValueError(f"{name} is {value!r}; expected {rule}")
 
@@ -144,8 +147,8 @@ class AugmentConfig:
 class LossConfig:
     """Weights of the loss terms; 0 leaves a term out.
 
-    ``pixel_loss`` is ``ce``, ``ohem``, ``focal``, ``dice`` or ``jaccard``; ``class_balance`` is the power of the inverse
-    class frequency (0 is none).
+    ``pixel_loss`` is ``ce``, ``ohem``, ``focal``, ``dice`` or ``jaccard``; ``class_balance`` is the power of the
+    inverse class frequency (0 is none).
     """
 
     pixel_loss: str = "ce"
