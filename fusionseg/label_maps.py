@@ -66,6 +66,66 @@ SEMANTICKITTI: Ids = {
     **{i: STATIC for i in (80, 81)},
 }
 
+# CamVid-11 in SegNet's layout merges trucks and buses into Car, walls into Building, grass into Tree; 11 is void.
+CAMVID: Ids = {
+    0: SKY,
+    1: ("building", "barrier"),
+    **{i: STATIC for i in (2, 6)},
+    3: ROAD,
+    4: SIDEWALK,
+    5: ("vegetation", "terrain"),
+    7: BARRIER,
+    8: CAR_OR_LARGE,
+    9: PERSON,
+    10: TWO_WHEELER,
+    11: IGNORED,
+}
+
+# 6 ground is shared by cars and pedestrians; 15 bridge, 16 tunnel are buildings or other structures; 27 truck holds
+# pickups and 29 caravan camper vans. 4 static, 5 dynamic, 10 rail track are none of the classes. Id -1 (licence plate)
+# is never drawn in labelIds; as uint8 it would read 255.
+CITYSCAPES: Ids = {
+    **{i: IGNORED for i in (0, 1, 2, 3, 4, 5, 10, 255)},
+    6: ("road", "sidewalk"),
+    **{i: ROAD for i in (7, 9)},
+    8: SIDEWALK,
+    11: BUILDING,
+    **{i: BARRIER for i in (12, 13, 14)},
+    **{i: ("building", "static_object") for i in (15, 16)},
+    **{i: STATIC for i in (17, 18, 19, 20)},
+    21: VEGETATION,
+    22: TERRAIN,
+    23: SKY,
+    24: PERSON,
+    **{i: TWO_WHEELER for i in (25, 32, 33)},
+    26: CAR,
+    **{i: CAR_OR_LARGE for i in (27, 29)},
+    **{i: LARGE for i in (28, 30, 31)},
+}
+
+# nuScenes-lidarseg: 28 manmade is building, wall or pole; 25 other flat (rails, water) is none of the classes; 23 truck
+# holds pickups, 19 and 20 are ambulances and police vehicles of any size; 5 is a person on a small vehicle. Animals,
+# strollers, wheelchairs, debris, bicycle racks, other static and the ego vehicle (1, 7, 8, 10, 13, 29, 31) are ignored.
+NUSCENES: Ids = {
+    **{i: IGNORED for i in (0, 1, 7, 8, 10, 13, 25, 29, 31)},
+    **{i: PERSON for i in (2, 3, 4, 6)},
+    5: ("person", "two_wheeler"),
+    9: BARRIER,
+    **{i: STATIC for i in (11, 12)},
+    **{i: TWO_WHEELER for i in (14, 21)},
+    **{i: LARGE for i in (15, 16, 18, 22)},
+    17: CAR,
+    **{i: CAR_OR_LARGE for i in (19, 20, 23)},
+    24: ROAD,
+    26: SIDEWALK,
+    27: TERRAIN,
+    28: ("building", "barrier", "static_object"),
+    30: VEGETATION,
+}
+
+# A person's own labels are driving12 already, unless their classes.yaml says otherwise.
+PLAIN: Ids = {**{i: (name,) for i, name in enumerate(DRIVING12.names)}, 255: IGNORED}
+
 # Ids 1 to 42 in order.
 # fmt: off
 PANDASET_NAMES = [
@@ -143,6 +203,69 @@ SEMANTICKITTI_OFFICIAL: dict[str, tuple[int, ...]] = {
 }
 
 
+CAMVID11 = table_from_sets(
+    "camvid11",
+    {
+        "sky": (128, 128, 128),
+        "building": (128, 0, 0),
+        "pole": (192, 192, 128),
+        "road": (128, 64, 128),
+        "pavement": (60, 40, 222),
+        "tree": (128, 128, 0),
+        "sign_symbol": (192, 128, 128),
+        "fence": (64, 64, 128),
+        "car": (64, 0, 128),
+        "pedestrian": (64, 64, 0),
+        "bicyclist": (0, 128, 192),
+    },
+)
+
+# The official 19 training classes in the order of their train ids, with the labelIds they come from.
+CITYSCAPES_OFFICIAL: dict[str, tuple[int, tuple[int, int, int]]] = {
+    "road": (7, (128, 64, 128)),
+    "sidewalk": (8, (244, 35, 232)),
+    "building": (11, (70, 70, 70)),
+    "wall": (12, (102, 102, 156)),
+    "fence": (13, (190, 153, 153)),
+    "pole": (17, (153, 153, 153)),
+    "traffic_light": (19, (250, 170, 30)),
+    "traffic_sign": (20, (220, 220, 0)),
+    "vegetation": (21, (107, 142, 35)),
+    "terrain": (22, (152, 251, 152)),
+    "sky": (23, (70, 130, 180)),
+    "person": (24, (220, 20, 60)),
+    "rider": (25, (255, 0, 0)),
+    "car": (26, (0, 0, 142)),
+    "truck": (27, (0, 0, 70)),
+    "bus": (28, (0, 60, 100)),
+    "train": (31, (0, 80, 100)),
+    "motorcycle": (32, (0, 0, 230)),
+    "bicycle": (33, (119, 11, 32)),
+}
+CITYSCAPES19 = table_from_sets("cityscapes19", {name: colour for name, (_, colour) in CITYSCAPES_OFFICIAL.items()})
+
+# The 16 classes of the lidarseg challenge with the fine ids (0-31) they merge.
+NUSCENES_OFFICIAL: dict[str, tuple[int, ...]] = {
+    "barrier": (9,),
+    "bicycle": (14,),
+    "bus": (15, 16),
+    "car": (17,),
+    "construction_vehicle": (18,),
+    "motorcycle": (21,),
+    "pedestrian": (2, 3, 4, 6),
+    "traffic_cone": (12,),
+    "trailer": (22,),
+    "truck": (23,),
+    "driveable_surface": (24,),
+    "other_flat": (25,),
+    "sidewalk": (26,),
+    "terrain": (27,),
+    "manmade": (28,),
+    "vegetation": (30,),
+}
+NUSCENES16 = table_from_sets("nuscenes16", _spread_colours(list(NUSCENES_OFFICIAL)))
+
+
 def _by_class(classes: Mapping[str, tuple[int, ...]], ignored: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     return {i: IGNORED for i in ignored} | {i: (name,) for name, ids in classes.items() for i in ids}
 
@@ -150,10 +273,20 @@ def _by_class(classes: Mapping[str, tuple[int, ...]], ignored: tuple[int, ...]) 
 DRIVING12_IDS: dict[str, Ids] = {
     "pandaset": PANDASET,
     "semantickitti": SEMANTICKITTI,
+    "camvid": CAMVID,
+    "cityscapes": CITYSCAPES,
+    "nuscenes": NUSCENES,
+    "plain": PLAIN,
 }
 NATIVE: dict[str, tuple[ClassTable, Ids]] = {
     "pandaset": (PANDASET42, {i + 1: (name,) for i, name in enumerate(PANDASET_NAMES)}),
     "semantickitti": (SEMANTICKITTI19, _by_class(SEMANTICKITTI_OFFICIAL, (0, 1, 52, 99))),
+    "camvid": (CAMVID11, {i: (name,) for i, name in enumerate(CAMVID11.names)} | {11: IGNORED}),
+    "cityscapes": (
+        CITYSCAPES19,
+        dict.fromkeys(CITYSCAPES, IGNORED) | {i: (name,) for name, (i, _) in CITYSCAPES_OFFICIAL.items()},
+    ),
+    "nuscenes": (NUSCENES16, _by_class(NUSCENES_OFFICIAL, (0, 1, 5, 7, 8, 10, 11, 13, 19, 20, 29, 31))),
 }
 
 
@@ -187,6 +320,34 @@ def label_map(data_set: str, classes: str) -> LabelMap:
 
 def _build(data_set: str, table: ClassTable, ids: Ids) -> LabelMap:
     return LabelMap(data_set, table, {i: table.label_of(names) for i, names in ids.items()})
+
+
+def label_map_of(data_set: str, classes: str, ids: Mapping[Any, Any], where: str) -> LabelMap:
+    """The map that a log declares for itself: ``{id: class | [class, ...] | null}``.
+
+    Args:
+        data_set: whose ids, for error messages.
+        classes: ``driving12``, or ``native`` for a table of the declared classes themselves, in the order of their ids.
+        ids: what each id means.
+        where: named in errors.
+
+    Raises:
+        ValueError: an id that is no integer from 0 to 65535, or a class that the table does not have.
+    """
+    bad = next((i for i in ids if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < 65536), None)
+    if bad is not None:
+        raise ValueError(f"{where}: class id {bad!r}; expected integers from 0 to 65535")
+    if classes not in ("driving12", "native"):
+        raise ValueError(f"classes is {classes!r}; choose driving12, native or the path of a YAML file (*.yaml)")
+    try:
+        named = {i: _names(ids[i]) for i in sorted(ids)}
+        table = DRIVING12
+        if classes == "native":
+            names = list(dict.fromkeys(name for members in named.values() for name in members))
+            table = table_from_sets(data_set, _spread_colours(names))
+        return _build(data_set, table, named)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _from_yaml(data_set: str, path: Path) -> LabelMap:

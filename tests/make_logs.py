@@ -15,11 +15,19 @@ import yaml
 from numpy.typing import NDArray
 from scene import NAMES, SENSOR_HEIGHT_M, STEP_M, View, picture, sweep
 
+from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.transform import quaternion_from_rotation
 
 Size = tuple[int, int]
 FRAME_NS = 100_000_000
-YAW_RAD = {"front": 0.0, "left": np.pi / 2, "back": np.pi, "right": -np.pi / 2, "front_camera": 0.0, "back_camera": np.pi}
+YAW_RAD = {
+    "front": 0.0,
+    "left": np.pi / 2,
+    "back": np.pi,
+    "right": -np.pi / 2,
+    "front_camera": 0.0,
+    "back_camera": np.pi,
+}
 
 PANDASET_IDS = {"road": 7, "sidewalk": 11, "terrain": 6, "building": 41, "vegetation": 5, "car": 13}
 SEMANTICKITTI_IDS = {"road": 40, "sidewalk": 48, "terrain": 72, "building": 50, "vegetation": 70, "car": 10}
@@ -58,7 +66,7 @@ def make_plain_log(
     sweeps: bool = True,
     suffix: str = ".bin",
 ) -> Path:
-    """A person's own log; labels are driving12 ids (uint8 .npy); ``front``, ``left``, ``back`` and ``right`` look there."""
+    """A person's own log; labels are driving12 ids in uint8; cameras ``front``, ``left``, ``back``, ``right``."""
     views = {name: View(size[1], size[0], YAW_RAD[name]) for name in cameras}
     calibration = {
         "cameras": {
@@ -177,16 +185,14 @@ def make_cityscapes_log(folder: Path, frames: int = 2, size: Size = (48, 96)) ->
             write_png(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
             calibration = folder / "camera" / split / city / f"{stem}_camera.json"
             calibration.parent.mkdir(parents=True, exist_ok=True)
-            K = view.K
+            K = Camera(view.width, view.height, view.K).resize(2048, 1024).K
             intrinsic = {"fx": K[0, 0], "fy": K[1, 1], "u0": K[0, 2], "v0": K[1, 2]}
             calibration.write_text(json.dumps({"extrinsic": {}, "intrinsic": intrinsic}))
     return folder
 
 
-def make_pandaset_log(
-    folder: Path, frames: Sequence[int] = (0, 1, 2), size: Size = (64, 96), labels: bool = True
-) -> Path:
-    """PandaSet: two cameras; points in the world; pose lists run to the last frame, the files may have gaps."""
+def make_pandaset_log(folder: Path, frames: Sequence[int] = (0, 1, 2), labels: bool = True) -> Path:
+    """PandaSet: two cameras of 1920x1080; points in the world; frames may have gaps."""
     import pandas as pd
 
     def dump(path: Path, frame: "pd.DataFrame") -> None:
@@ -201,10 +207,11 @@ def make_pandaset_log(
     _write_json(folder / "lidar" / "poses.json", lidar_poses)
     _write_json(folder / "lidar" / "timestamps.json", times)
     for name in ("front_camera", "back_camera"):
-        view = View(size[1], size[0], YAW_RAD[name])
+        # drawn small and enlarged by whole pixels: ray-casting two megapixels takes too long
+        view = View(96, 54, YAW_RAD[name])
         pose_T_camera = pose_T_lidar @ np.linalg.inv(view.camera_T_lidar)
         where = folder / "camera" / name
-        K = view.K
+        K = Camera(96, 54, view.K).resize(1920, 1080).K
         intrinsics = {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
         _write_json(where / "intrinsics.json", intrinsics)
         _write_json(where / "timestamps.json", [t - 0.05 for t in times])
@@ -212,7 +219,7 @@ def make_pandaset_log(
         poses = [_pandaset_pose(pose_T_camera[:3, :3], pose_T_camera[:3, 3] + o) for o in offsets]
         _write_json(where / "poses.json", poses)
         for frame in frames:
-            write_png(where / f"{frame:02d}.jpg", picture(frame, view)[0])
+            write_png(where / f"{frame:02d}.jpg", np.kron(picture(frame, view)[0], np.ones((20, 20, 1), np.uint8)))
     for frame in frames:
         points, hit = sweep(frame)
         world = points[:, :3].astype(np.float64) @ pose_T_lidar[:3, :3].T + pose_T_lidar[:3, 3]

@@ -9,6 +9,13 @@ from fusionseg.data.log import Log
 
 LOADERS: dict[str, str] = {
     "pandaset": "fusionseg.data.pandaset:PandaSetLog",
+    "semantickitti": "fusionseg.data.semantickitti:SemanticKittiLog",
+    "kitti_raw": "fusionseg.data.kitti_raw:KittiRawLog",
+    "kitti_object": "fusionseg.data.kitti_object:KittiObjectLog",
+    "camvid": "fusionseg.data.camvid:CamVid",
+    "cityscapes": "fusionseg.data.cityscapes:Cityscapes",
+    "plain": "fusionseg.data.plain:PlainLog",
+    "images": "fusionseg.data.images:Images",
 }
 """Format name -> ``module:Class``, most particular layout first: recognition asks in this order."""
 
