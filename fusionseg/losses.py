@@ -22,7 +22,7 @@ from fusionseg.labels import IGNORE
 
 COUNTED = ("pixel", "point", "image", "lidar", "perception")
 PIXEL_LOSSES = ("ce", "ohem", "focal", "dice", "jaccard")
-LOVASZ_ROWS = 20_000
+LOVASZ_ROWS = 12_000
 
 
 class OutputLike(Protocol):
@@ -106,27 +106,44 @@ def class_weights(label_counts: Tensor, power: float, membership: Tensor | None 
 
 def set_cross_entropy_items(logits: Tensor, labels: Tensor, membership: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """(M,) -log of the summed probability of each label's set; logits (M, K), labels (M,), all with members."""
-    log_p = functional.log_softmax(logits.float(), dim=1)
-    members = membership[labels.long()]
-    ambiguous = (members.sum(dim=1) > 1).nonzero()[:, 0]
-    first = members.to(torch.uint8).argmax(dim=1, keepdim=True)
-    item = -log_p.gather(1, first)[:, 0]
+    # classes in rows: a softmax over few neighbours in memory does not vectorise
+    log_p = functional.log_softmax(logits.float().t().contiguous(), dim=0)
+    index = labels.long()
+    item = -log_p.gather(0, _first_member(membership).take(index)[None])[0]
+    ambiguous = _ambiguous(membership).take(index).nonzero()[:, 0]
     if len(ambiguous):
-        some = log_p.index_select(0, ambiguous).masked_fill(~members[ambiguous], -math.inf)
-        item = item.index_copy(0, ambiguous, -torch.logsumexp(some, dim=1))
+        members = membership.index_select(0, index[ambiguous]).t()
+        some = log_p.index_select(1, ambiguous).masked_fill(~members, -math.inf)
+        item = item.index_copy(0, ambiguous, -torch.logsumexp(some, dim=0))
     if label_smoothing:
-        item = (1 - label_smoothing) * item - label_smoothing * log_p.mean(dim=1)
+        item = (1 - label_smoothing) * item - label_smoothing * log_p.mean(dim=0)
     return item
+
+
+def _first_member(membership: Tensor) -> Tensor:
+    """(256,) int64."""
+    return membership.to(torch.uint8).argmax(dim=1)
+
+
+def _ambiguous(membership: Tensor) -> Tensor:
+    """(256,) bool."""
+    return membership.sum(dim=1) > 1
+
+
+def _certain(membership: Tensor, labels: Tensor) -> Tensor:
+    """Rows of labels (M,) that stand for exactly one class."""
+    return (membership.sum(dim=1) == 1).take(labels.long()).nonzero()[:, 0]
 
 
 def set_cross_entropy(
     logits: Tensor, labels: Tensor, membership: Tensor, weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Sum of the weighted items and sum of their weights; logits (M, K), labels (M,), weights (256,) per label."""
-    valid = membership.any(dim=1)[labels.long()].nonzero()[:, 0]
-    labels = labels[valid]
-    item = set_cross_entropy_items(logits.index_select(0, valid), labels, membership, label_smoothing)
-    weight = torch.ones_like(item) if weights is None else weights[labels.long()]
+    valid = membership.any(dim=1).take(labels.long()).nonzero()[:, 0]
+    if len(valid) < len(labels):
+        labels, logits = labels[valid], logits.index_select(0, valid)
+    item = set_cross_entropy_items(logits, labels, membership, label_smoothing)
+    weight = torch.ones_like(item) if weights is None else weights.take(labels.long())
     return (item * weight).sum(), weight.sum()
 
 
@@ -149,15 +166,16 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, membership: Tensor, rows: int
 
     Of logits (M, K) at most ``rows`` are used, evenly spaced, because the sort is what costs.
     """
-    certain = (membership.sum(dim=1) == 1)[labels.long()].nonzero()[:, 0]
+    certain = _certain(membership, labels)
     if len(certain) > rows:
         certain = certain[torch.linspace(0, len(certain) - 1, rows, device=certain.device).long()]
     if not len(certain):
         return logits.sum() * 0.0
-    target = membership[labels[certain].long()]
-    present = target.any(dim=0).nonzero()[:, 0]
-    probability = functional.softmax(logits.index_select(0, certain).float(), dim=1).index_select(1, present).t()
-    truth = target[:, present].t().float()
+    target = _first_member(membership).take(labels[certain].long())
+    present = torch.bincount(target, minlength=membership.shape[1]).nonzero()[:, 0]
+    chosen = logits.index_select(0, certain).float().t().contiguous()
+    probability = functional.softmax(chosen, dim=0).index_select(0, present)
+    truth = (target[None] == present[:, None]).float()
     error, order = (truth - probability).abs().sort(dim=1, descending=True)
     truth = truth.gather(1, order)
     total = truth.sum(dim=1, keepdim=True)
@@ -244,15 +262,15 @@ def pixel_loss(
         raise ValueError(f"loss.pixel_loss is {kind!r}; choose one of {', '.join(PIXEL_LOSSES)}")
     if kind == "ce":
         return set_cross_entropy(logits, labels, membership, weights, label_smoothing)[0], True
-    weight = (torch.ones(256, device=logits.device) if weights is None else weights)[labels.long()]
+    weight = (torch.ones(256, device=logits.device) if weights is None else weights).take(labels.long())
     if kind == "ohem":
         return hardest(set_cross_entropy_items(logits, labels, membership, label_smoothing), weight), True
     loss = _library_loss(kind)
-    certain = (membership.sum(dim=1) == 1)[labels.long()].nonzero()[:, 0]
+    certain = _certain(membership, labels)
     if not len(certain):
         return logits.sum() * 0.0, kind == "focal"
     some = logits.index_select(0, certain).float().t()[None]
-    classes = membership[labels[certain].long()].to(torch.uint8).argmax(dim=1)[None]
+    classes = _first_member(membership).take(labels[certain].long())[None]
     value = loss(some, classes)
     return ((value.flatten() * weight[certain]).sum(), True) if kind == "focal" else (value, False)
 
@@ -260,10 +278,11 @@ def pixel_loss(
 def _pixel_items(batch: BatchLike, membership: Tensor) -> _Items:
     """Cells of supervised labelled points, and cells with dense labels."""
     meaning = membership.any(dim=1)
+    labelled = batch.supervised & (batch.cell >= 0) & meaning.take(batch.point_labels.long())
     size = batch.pixel_labels.shape[1] * batch.pixel_labels.shape[2]
-    view, point = (batch.supervised & (batch.cell >= 0) & meaning[batch.point_labels.long()]).nonzero(as_tuple=True)
+    view, point = labelled.nonzero(as_tuple=True)
     dense = batch.pixel_labels.flatten()
-    rows = meaning[dense.long()].nonzero()[:, 0]
+    rows = meaning.take(dense.long()).nonzero()[:, 0]
     return _Items(
         torch.cat([view * size + batch.cell[view, point], rows]),
         torch.cat([batch.point_labels[view, point], dense[rows]]),
@@ -290,7 +309,7 @@ def counts(batch: BatchLike, membership: Tensor, class_weights: Tensor | None = 
     pixels = _pixel_items(batch, membership)
     image, lidar = (pixels.of(batch.present[:, sensor] > 0).label for sensor in (0, 1))
     labelled = [pixels.label, batch.point_labels.flatten(), image, lidar]
-    sums = [weights[label.long()].sum() for label in labelled]
+    sums = [weights.take(label.long()).sum() for label in labelled]
     return torch.stack([*sums, weights.new_tensor(float(len(_both_items(batch).row)))])
 
 
