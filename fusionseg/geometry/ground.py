@@ -36,8 +36,8 @@ def fit_ground(points_lidar: NDArray[np.float32]) -> Ground:
     """The ground plane under a sweep (N, 3 or more) in the LiDAR frame (x forward, y left, z up, metres).
 
     The lowest returns of 1 m cells vote for tilt (up to 12 degrees) and offset; the winner, which may have few cells
-    below it, is refined by least squares on the returns near it (the iteration of Zermas et al., ICRA 2017). There is no
-    random choice: the same points give the same plane. Returns that are not finite, nearer than 2.5 m (the own car)
+    below it, is refined by least squares on the returns near it (the iteration of Zermas et al., ICRA 2017). There is
+    no random choice: the same points give the same plane. Returns that are not finite, nearer than 2.5 m (the own car)
     or farther than 30 m take no part. With too few returns near any plane (no points, a blocked sensor) the answer is a
     level plane 1.8 m below the origin with ``support`` 0.
     """

@@ -19,10 +19,10 @@ def virtual_views(
 ) -> tuple[tuple[str, Camera, NDArray[np.float64]], ...]:
     """``(name, camera, camera_T_lidar)`` of ``count`` level pinhole cameras at the LiDAR's origin.
 
-    View i looks ``360 / count * i`` degrees to the left of straight ahead and is named ``virtual_i``. Pixels are square;
-    the focal length is the longest with which every direction between ``lowest_deg`` and ``highest_deg`` of elevation is
-    inside at least one view, so views overlap where the image is wider or higher than that needs. What is nearer than
-    the depth limit of ``project`` stays outside, and so do steeper directions.
+    View i looks ``360 / count * i`` degrees to the left of straight ahead and is named ``virtual_i``. Pixels are
+    square; the focal length is the longest with which every direction between ``lowest_deg`` and ``highest_deg`` of
+    elevation is inside at least one view, so views overlap where the image is wider or higher than that needs. What is
+    nearer than the depth limit of ``project`` stays outside, and so do steeper directions.
 
     Raises:
         ValueError: fewer than three views, or elevations that a level pinhole camera cannot hold.
@@ -35,7 +35,7 @@ def virtual_views(
             "expected lowest < highest, both within -80 to 80"
         )
     half_rad = np.pi / count
-    # At the side of a view, at yaw a from its axis, elevation e lies at y / z = -tan(e) / cos(a); at its middle, -tan(e).
+    # At yaw a from a view's axis, elevation e lies at y / z = -tan(e) / cos(a): furthest out at the view's side.
     tangents = np.tan(np.deg2rad([lowest_deg, highest_deg]))
     down = _SLACK * max(-tangents[0] / np.cos(half_rad), -tangents[0])
     up = _SLACK * max(tangents[1] / np.cos(half_rad), tangents[1])

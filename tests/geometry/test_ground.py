@@ -107,7 +107,7 @@ def test_pandaset_road_lies_on_the_plane(shared_data):
     pandaset = pytest.importorskip("fusionseg.data.pandaset")
     from fusionseg.labels import DRIVING12
 
-    log = pandaset.PandaSet(shared_data / "pandaset" / "002")
+    log = pandaset.PandaSetLog(shared_data / "pandaset" / "002")
     sample = log.sample(40, log.cameras[0])
     heights = height_above(fit_ground(sample.points_lidar), sample.points_lidar)
     near = np.hypot(sample.points_lidar[:, 0], sample.points_lidar[:, 1]) < 20

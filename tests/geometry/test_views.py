@@ -54,7 +54,11 @@ def test_names_axes_and_sides():
 
 @pytest.mark.parametrize(
     ("kwargs", "words"),
-    [({"count": 2}, "at least 3"), ({"lowest_deg": 10, "highest_deg": -10}, "lowest < highest"), ({"highest_deg": 90}, "80")],
+    [
+        ({"count": 2}, "at least 3"),
+        ({"lowest_deg": 10, "highest_deg": -10}, "lowest < highest"),
+        ({"highest_deg": 90}, "80"),
+    ],
 )
 def test_impossible_views_are_refused(kwargs, words):
     with pytest.raises(ValueError, match=words):
