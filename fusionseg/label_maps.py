@@ -350,24 +350,48 @@ def label_map_of(data_set: str, classes: str, ids: Mapping[Any, Any], where: str
         raise ValueError(f"{where}: {error}") from error
 
 
+def class_table(classes: str) -> ClassTable:
+    """The table of ``driving12`` or of a YAML file, for a log that has no labels of its own.
+
+    Raises:
+        ValueError: another name (``native`` means nothing without labels), or a broken YAML file.
+        FileNotFoundError: the YAML file is not there.
+    """
+    if classes.endswith((".yaml", ".yml")):
+        return _read_yaml(Path(classes))[0]
+    if classes != "driving12":
+        raise ValueError(f"classes is {classes!r}; a log without labels takes driving12 or a YAML file (*.yaml)")
+    return DRIVING12
+
+
 def _from_yaml(data_set: str, path: Path) -> LabelMap:
+    table, data_sets = _read_yaml(path)
+    if data_set not in data_sets:
+        raise ValueError(f"{path}: data_sets has no {data_set}; it has {', '.join(map(str, data_sets))}")
+    try:
+        return _build(data_set, table, {int(i): _names(v) for i, v in data_sets[data_set].items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: data_sets.{data_set}: {error}") from error
+
+
+def _read_yaml(path: Path) -> tuple[ClassTable, Mapping[str, Any]]:
+    """The class table of a YAML file and what it says of each data set."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such class table; expected a YAML file with names and data_sets")
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not {"names", "data_sets"} <= set(content) <= {"names", "sets", "data_sets"}:
         raise ValueError(f"{path}: expected the keys names and data_sets, and optionally sets, and no others")
+    if not isinstance(content["data_sets"], dict):
+        raise ValueError(f"{path}: data_sets is no mapping; expected data_sets: {{data set: {{id: class}}}}")
     try:
         colours = {str(name): tuple(int(v) for v in rgb) for name, rgb in content["names"].items()}
         if any(len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb) for rgb in colours.values()):
             raise ValueError("each class needs a colour [r, g, b] with 0 to 255")
         sets = tuple(tuple(str(name) for name in members) for members in content.get("sets") or [])
-        table = table_from_sets(path.stem, colours, sets)  # type: ignore[arg-type]
-        if data_set not in content["data_sets"]:
-            raise ValueError(f"data_sets has no {data_set}; it has {', '.join(map(str, content['data_sets']))}")
-        return _build(data_set, table, {int(i): _names(v) for i, v in content["data_sets"][data_set].items()})
+        return table_from_sets(path.stem, colours, sets), content["data_sets"]  # type: ignore[arg-type]
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 

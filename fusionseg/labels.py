@@ -128,7 +128,8 @@ class LabelMap:
         if 0 <= low and high < len(lookup):
             labels = lookup[ids]
             if labels.min() >= 0:
-                return labels.astype(np.uint8)
+                known: NDArray[np.uint8] = labels.astype(np.uint8)
+                return known
         unknown = sorted(set(np.unique(ids).tolist()) - set(self.labels))
         raise ValueError(
             f"{where}: class id {unknown[0]} is not one of {self.data_set}'s; "

@@ -1,6 +1,5 @@
 """PandaSet (Hesai and Scale AI, 2021): six cameras, a spinning Pandar64 (d = 0) and a forward PandarGT (d = 1)."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from fusionseg.data.files import read_image, read_json
 from fusionseg.data.log import FrameError, Log, frame_errors
+from fusionseg.data.recent import Recent
 from fusionseg.data.unpickle import read_dataframe
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.transform import compose, invert, make_transform, rotation_from_quaternion, transform_points
@@ -18,10 +18,9 @@ from fusionseg.sample import Sample
 
 CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
 IMAGE_SIZE = (1920, 1080)
-"""Width and height that the intrinsics of every PandaSet log are given for."""
-CACHED_SWEEPS = 2
+"""Stands for a frame without an image."""
 
-# The pose frame of lidar/poses.json is x right, y forward, z up; its origin lies near the ground, 0.8 m behind the mast.
+# The pose frame of lidar/poses.json is x right, y forward, z up; origin near the ground, 0.8 m behind the mast.
 # Where the Pandar64 sits in it is nowhere given. Seen from its true place its beams have 64 elevations: minimising the
 # entropy of the elevation histogram (bins of 0.02 degrees) over place and tilt, in frame 00 of log 002 where the car
 # stands, falls to 4.38 (64 equal beams: 4.16; at the pose origin 6.9) at this place, with the sensor tilted by 0.9 deg.
@@ -106,8 +105,8 @@ class PandaSetLog(Log):
         folders = {name: self.path / "camera" / name for name in self.cameras}
         self._camera_poses = {name: _poses(folder) for name, folder in folders.items()}
         self._camera_times = {name: _times(folder) for name, folder in folders.items()}
-        self._intrinsics = {name: _camera(folder / "intrinsics.json") for name, folder in folders.items()}
-        self._cache: OrderedDict[int, _Sweep] = OrderedDict()
+        self._K = {name: _intrinsics(folder / "intrinsics.json") for name, folder in folders.items()}
+        self._recent = Recent(self._read_sweep)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -115,22 +114,16 @@ class PandaSetLog(Log):
         return (path / "lidar" / "poses.json").is_file() and (path / "camera").is_dir()
 
     def sample(self, frame: int, camera_name: str) -> Sample:
-        """One view of one sweep; labels are None when the frame has no semseg file."""
+        """One view; labels are None when the frame has no semseg file, ``image`` is None when it has no image."""
         if frame not in self._sweep_files:
             raise KeyError(f"{self.name} has no frame {frame}; it has {len(self.frames)} from {self.frames[0]}")
-        if camera_name not in self._intrinsics:
+        if camera_name not in self._K:
             raise KeyError(f"{self.name} has no camera {camera_name!r}; it has {', '.join(self.cameras)}")
-        sweep = self._sweep(frame)
+        sweep = self._recent(frame)
         folder = self.path / "camera" / camera_name
         world_T_camera = _at(self._camera_poses[camera_name], frame, folder / "poses.json")
         camera_time_s = _at(self._camera_times[camera_name], frame, folder / "timestamps.json")
-        image = read_image(self._image_file(folder, frame))
-        camera = self._intrinsics[camera_name]
-        if image.shape[:2] != (camera.height, camera.width):
-            raise FrameError(
-                f"{self._image_file(folder, frame)}: image is {image.shape[1]}x{image.shape[0]}; PandaSet's intrinsics "
-                f"are for {camera.width}x{camera.height}, use the original images"
-            )
+        image, camera = self._image(frame, camera_name)
         return Sample(
             log=self.name,
             frame=frame,
@@ -154,17 +147,19 @@ class PandaSetLog(Log):
         """
         return compose(_at(self._lidar_poses, frame, self.path / "lidar" / "poses.json"), POSE_T_LIDAR)
 
-    @staticmethod
-    def _image_file(folder: Path, frame: int) -> Path:
-        return folder / f"{frame:02d}.jpg"
-
-    def _sweep(self, frame: int) -> _Sweep:
-        if frame not in self._cache:
-            self._cache[frame] = self._read_sweep(frame)
-            while len(self._cache) > CACHED_SWEEPS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(frame)
-        return self._cache[frame]
+    def _image(self, frame: int, camera_name: str) -> tuple[NDArray[np.uint8] | None, Camera]:
+        """The image, None if the frame has none, with its camera."""
+        file = self.path / "camera" / camera_name / f"{frame:02d}.jpg"
+        image = read_image(file) if file.is_file() else None
+        width, height = IMAGE_SIZE if image is None else image.shape[1::-1]
+        K = self._K[camera_name]
+        # A resized copy of the log would put every point in the wrong place without any other sign.
+        if image is not None and not (0.25 < K[0, 2] / width < 0.75 and 0.25 < K[1, 2] / height < 0.75):
+            raise FrameError(
+                f"{file}: image is {width}x{height}, but its principal point is ({K[0, 2]:g}, {K[1, 2]:g}); "
+                "the intrinsics are for another size, use the original images"
+            )
+        return image, Camera(width, height, K)
 
     def _read_sweep(self, frame: int) -> _Sweep:
         file = self._sweep_files[frame]
@@ -228,12 +223,15 @@ def _times(folder: Path) -> list[float]:
     return times
 
 
-def _camera(file: Path) -> Camera:
+def _intrinsics(file: Path) -> NDArray[np.float64]:
     content = _json(file)
     try:
-        return Camera.from_focal(*IMAGE_SIZE, *(float(content[key]) for key in ("fx", "fy", "cx", "cy")))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: key {error} is missing; expected fx, fy, cx, cy") from error
+        fx, fy, cx, cy = (float(content[key]) for key in ("fx", "fy", "cx", "cy"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error} is missing or no number; expected fx, fy, cx, cy in pixels") from error
+    if min(fx, fy) <= 0:
+        raise ValueError(f"{file}: focal lengths are {fx} and {fy}; both must be positive pixels")
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
 def _at(values: list[Any], frame: int, file: Path) -> Any:
