@@ -21,12 +21,12 @@ def load(model: str | Path, **options: Any) -> Model:
     """A model ready to label frames: ``fusionseg.deploy.runtime.load``, imported only now.
 
     Args:
-        model: a checkpoint file, an exported model or the name of a shipped one.
-        **options: as there (``runtime``, ``threads``, ``precision`` and the like).
+        model: a checkpoint file of this project.
+        **options: as there (``device``, ``threads``, ``runtime``).
 
     Raises:
-        FileNotFoundError: no such model.
-        ValueError: not a model of this project, or an option the runtime does not have.
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of this project, or an unknown runtime or device.
     """
     from fusionseg.deploy.runtime import load as load_model
 
