@@ -149,9 +149,9 @@ def visible(
     """(M,) bool: False for a point enclosed by a surface that is nearer by more than the margin.
 
     Enclosed means that nearer points lie within the window both above and below the point, or both to its left and to
-    its right, no lower than the point itself. Nearer points on one side alone say nothing: below ground seen at a grazing angle there is always nearer
-    ground, and beside every edge there is what stands before it. (The enclosure test of Pintus et al., VAST 2011, cut
-    down to four directions and a raster.)
+    its right, no lower than the point itself. Nearer points on one side alone say nothing: below ground seen at a
+    grazing angle there is always nearer ground, and beside every edge there is what stands before it. (The enclosure
+    test of Pintus et al., VAST 2011, cut down to four directions and a raster.)
 
     Args:
         projection_uv: (M, 2) pixels, in view.
