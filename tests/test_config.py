@@ -40,6 +40,10 @@ def written(tmp_path):
     return write
 
 
+def test_there_are_shipped_configs():
+    assert CONFIGS, "configs/ holds no YAML file"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_parses(path):
     assert load_config(path).data.train, "an experiment names what it trains on"
