@@ -73,12 +73,14 @@ def collate(
         visible[b, : len(rows)] = view.visible[rows]
         if view.labels is not None:
             labels[b, : len(rows)] = view.labels[rows]
-    present = [[view.image is not None, len(view.index) > 0] for view in views]
+    present = np.array([[view.image is not None, view.lidar_present and len(view.index) > 0] for view in views])
+    lidar = np.stack([item.raster for item in inputs])
+    lidar[~present[:, 1]] = 0.0
     dense = [stride_labels(view.pixel_labels, height, width, stride) for view in views]
     return Batch(
         image=torch.from_numpy(image).permute(0, 3, 1, 2),
-        lidar=torch.from_numpy(np.stack([item.raster for item in inputs])),
-        present=torch.tensor(present, dtype=torch.float32),
+        lidar=torch.from_numpy(lidar),
+        present=torch.from_numpy(present.astype(np.float32)),
         points=torch.from_numpy(points),
         cell=torch.from_numpy(cell),
         point_labels=torch.from_numpy(labels),

@@ -34,6 +34,7 @@ class View:
         supervised: (M,) bool, visible and measured at most 50 ms from the image (pixels may learn from it).
         labels: (M,) uint8, or None.
         pixel_labels: (H, W) uint8, or None.
+        lidar_present: False where the network must do without LiDAR; the points then are places to label, no input.
     """
 
     log: str
@@ -50,6 +51,7 @@ class View:
     supervised: NDArray[np.bool_]
     labels: NDArray[np.uint8] | None = None
     pixel_labels: NDArray[np.uint8] | None = None
+    lidar_present: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,8 @@ def resize_labels(labels: NDArray[np.uint8], width: int, height: int) -> NDArray
     """(height, width), the label at each new pixel's centre."""
     rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(np.intp)
-    return labels[rows[:, None], columns[None, :]]
+    resized: NDArray[np.uint8] = labels[rows[:, None], columns[None, :]]
+    return resized
 
 
 def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
