@@ -1,0 +1,324 @@
+"""A model ready to label frames: one interface, whatever runs the network (NumPy and OpenCV only at import)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionseg.data.prepare import View, prepare
+from fusionseg.deploy.result import STAGES, Answer, FrameResult, PointLabels, Result, ViewResult, merge_views
+from fusionseg.geometry.camera import Camera
+from fusionseg.geometry.ground import Ground, fit_ground
+from fusionseg.geometry.views import virtual_views
+from fusionseg.labels import IGNORE, ClassTable
+from fusionseg.sample import Sample
+
+Sensors = Literal["both", "camera", "lidar"]
+SENSORS: tuple[Sensors, ...] = ("both", "camera", "lidar")
+RUNTIMES = ("torch",)
+CHUNK = 6
+
+
+class Session(Protocol):
+    """What runs the network: views to its input tensors, then to classes."""
+
+    name: str
+
+    def inputs(self, views: Sequence[View]) -> Any:
+        """The input tensors of views of one size."""
+
+    def forward(self, inputs: Any) -> Answer:
+        """The classes of those views."""
+
+
+class Stopwatch:
+    """Milliseconds spent per stage, summed over calls."""
+
+    def __init__(self) -> None:
+        self.spent_ms = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time inside to stage ``name``."""
+        start = perf_counter()
+        yield
+        self.spent_ms[name] += 1e3 * (perf_counter() - start)
+
+    def timing(self) -> dict[str, float]:
+        """The stages and their ``total``."""
+        return {**self.spent_ms, "total": sum(self.spent_ms.values())}
+
+
+class Model:
+    """Labels images and point clouds; either may be missing.
+
+    Args:
+        session: what runs the network.
+        table: the classes it predicts.
+        size: (height, width) of the network input in pixels.
+        name: how reports call it.
+    """
+
+    def __init__(self, session: Session, *, table: ClassTable, size: tuple[int, int], name: str = "model") -> None:
+        self.session = session
+        self.table = table
+        self.size = size
+        self.name = name
+
+    def __call__(
+        self,
+        image: Sample | NDArray[np.uint8] | None = None,
+        points_lidar: NDArray[np.float32] | None = None,
+        camera: Camera | None = None,
+        camera_T_lidar: NDArray[np.float64] | None = None,
+        *,
+        sensors: Sensors = "both",
+        whole_sweep: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> Result:
+        """Label one image and its sweep, or one ``Sample`` given in place of ``image``.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, a ``Sample``, or None.
+            points_lidar: (N, 4) x, y, z in metres and intensity in [0, 1], LiDAR frame; or None.
+            camera: of the image; may be left out where one of the two sensors is missing.
+            camera_T_lidar: (4, 4) LiDAR frame to camera frame; as ``camera``.
+            sensors: which of the sensors the network may use.
+            whole_sweep: label the points outside the image too, through virtual views (six more passes).
+            size: (height, width) of the network input in place of the model's own.
+
+        Raises:
+            ValueError: neither image nor points, both but no calibration, or arrays that break ``Sample``'s contract.
+        """
+        if isinstance(image, Sample):
+            sample: Sample | None = image
+        else:
+            sample = _sample(image, points_lidar, camera, camera_T_lidar)
+        if sample is None:
+            points = _points(points_lidar)
+            frame = self._label([], points, sensors, whole_sweep, size)
+            return _single(frame, None)
+        frame = self.predict_frame([sample], sensors=sensors, whole_sweep=whole_sweep, size=size)
+        return _single(frame, sample)
+
+    def predict_frame(
+        self,
+        samples: Sequence[Sample],
+        *,
+        sensors: Sensors = "both",
+        whole_sweep: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> FrameResult:
+        """Label one sweep and the images around it; ``samples`` share one cloud.
+
+        A point in several images takes the label of the view that is most confident; points in none are labelled from
+        LiDAR alone through virtual views, unless ``whole_sweep`` is off or ``sensors`` is ``camera``.
+
+        Raises:
+            ValueError: no sample, samples without image and points, or of different sweeps.
+        """
+        if not samples:
+            raise ValueError("no samples to label; give at least one view of the sweep")
+        counts = {len(sample.points_lidar) for sample in samples}
+        if len(counts) > 1:
+            raise ValueError(f"views hold {sorted(counts)} points; the views of one frame share one sweep")
+        if counts == {0} and all(sample.image is None for sample in samples):
+            raise ValueError(
+                f"{samples[0].log} frame {samples[0].frame} has neither image nor points; nothing to label"
+            )
+        return self._label(samples, samples[0].points_lidar, sensors, whole_sweep, size)
+
+    def predict_views(
+        self, views: Sequence[View], sensors: Sensors = "both", watch: Stopwatch | None = None
+    ) -> list[ViewResult]:
+        """Label prepared views of one size, a few at a time.
+
+        With ``camera`` the network sees no LiDAR, yet every point gets a label: it is a place to look at. With
+        ``lidar`` it sees no image.
+
+        Raises:
+            ValueError: unknown sensors.
+        """
+        if sensors not in SENSORS:
+            raise ValueError(f"sensors is {sensors!r}; choose one of {', '.join(SENSORS)}")
+        watch = Stopwatch() if watch is None else watch
+        masked = [mask_sensors(view, sensors) for view in views]
+        results = []
+        for start in range(0, len(masked), CHUNK):
+            chunk = masked[start : start + CHUNK]
+            with watch.stage("preprocess"):
+                inputs = self.session.inputs(chunk)
+            with watch.stage("forward"):
+                answer = self.session.forward(inputs)
+            for b, view in enumerate(chunk):
+                count = len(view.index)
+                size = (view.camera.height, view.camera.width)
+                results.append(
+                    ViewResult(answer.pixels[b], answer.points[b, :count], answer.confidence[b, :count], size)
+                )
+        return results
+
+    def _label(
+        self,
+        samples: Sequence[Sample],
+        points: NDArray[np.float32],
+        sensors: Sensors,
+        whole_sweep: bool,
+        size: tuple[int, int] | None,
+    ) -> FrameResult:
+        size = self.size if size is None else size
+        watch = Stopwatch()
+        with watch.stage("project"):
+            ground = fit_ground(points)
+            views = [prepare(sample, size, ground) for sample in samples]
+        results = self.predict_views(views, sensors, watch)
+        names = [sample.camera_name for sample in samples]
+        with watch.stage("postprocess"):
+            pixels = {
+                sample.camera_name: result.pixels_at(sample.camera.height, sample.camera.width)
+                for sample, result in zip(samples, results, strict=True)
+            }
+            labels = merge_views(len(points), [view.index for view in views], results)
+        if whole_sweep and sensors != "camera" and len(points):
+            names += self._fill(labels, points, ground, size, len(samples), watch)
+        return FrameResult(
+            table=self.table,
+            pixels=pixels,
+            points=labels.points,
+            confidence=labels.confidence,
+            view=labels.view,
+            view_names=tuple(names),
+            timing=watch.timing(),
+        )
+
+    def _fill(
+        self,
+        labels: PointLabels,
+        points: NDArray[np.float32],
+        ground: Ground,
+        size: tuple[int, int],
+        first: int,
+        watch: Stopwatch,
+    ) -> list[str]:
+        """Label what no view has seen through virtual views; their names."""
+        open_rows = labels.points == IGNORE
+        with watch.stage("project"):
+            views = [
+                prepare(
+                    Sample(
+                        log="",
+                        frame=0,
+                        camera_name=name,
+                        camera=camera,
+                        points_lidar=points,
+                        camera_T_lidar=camera_T_lidar,
+                    ),
+                    size,
+                    ground,
+                )
+                for name, camera, camera_T_lidar in virtual_views(size[1], size[0])
+                if open_rows.any()
+            ]
+            views = [view for view in views if open_rows[view.index].any()]
+        results = self.predict_views(views, "lidar", watch)
+        with watch.stage("postprocess"):
+            for number, (view, result) in enumerate(zip(views, results, strict=True), start=first):
+                rows = open_rows[view.index]
+                labels.add(number, view.index[rows], result.points[rows], result.confidence[rows])
+        return [view.camera_name for view in views]
+
+
+def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, runtime: str = "torch") -> Model:
+    """A model from a checkpoint file.
+
+    Args:
+        model: a ``.safetensors`` checkpoint of this project.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads of the network in this process, or None to leave them as they are.
+        runtime: what runs the network.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of this project, or an unknown runtime or device.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime is {runtime!r}; choose one of {', '.join(RUNTIMES)}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}; expected at least 1")
+    path = Path(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model file; name a checkpoint (.safetensors) that training wrote")
+    import torch
+
+    from fusionseg.deploy.torch_session import TorchSession
+    from fusionseg.models.checkpoint import load_checkpoint
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = load_checkpoint(path, device=device)
+    session = TorchSession(checkpoint.model, device)
+    return Model(session, table=checkpoint.table, size=checkpoint.config.data.size, name=path.stem)
+
+
+def mask_sensors(view: View, sensors: Sensors) -> View:
+    """The view with the image or the LiDAR hidden from the network."""
+    if sensors == "camera":
+        return replace(view, lidar_present=False)
+    return replace(view, image=None) if sensors == "lidar" else view
+
+
+def _points(points_lidar: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    if points_lidar is None:
+        return np.zeros((0, 4), dtype=np.float32)
+    return np.asarray(points_lidar, dtype=np.float32)
+
+
+def _sample(
+    image: NDArray[np.uint8] | None,
+    points_lidar: NDArray[np.float32] | None,
+    camera: Camera | None,
+    camera_T_lidar: NDArray[np.float64] | None,
+) -> Sample | None:
+    """The sample of bare arrays; None for points without a camera.
+
+    Raises:
+        ValueError: neither sensor, or both without the calibration that ties them.
+    """
+    points = _points(points_lidar)
+    if image is None and not len(points):
+        raise ValueError("neither image nor points; nothing to label")
+    if image is not None and len(points) and (camera is None or camera_T_lidar is None):
+        raise ValueError("image and points without camera and camera_T_lidar; give both, or one sensor alone")
+    if camera is None or (camera_T_lidar is None and len(points)):
+        if image is None:
+            return None
+        # without points nothing is projected, so the focal length plays no part
+        height, width = image.shape[:2]
+        camera = Camera.from_focal(width, height, width, width, (width - 1) / 2, (height - 1) / 2)
+    return Sample(
+        log="",
+        frame=0,
+        camera_name="camera",
+        camera=camera,
+        image=image,
+        points_lidar=points,
+        camera_T_lidar=np.eye(4) if camera_T_lidar is None else camera_T_lidar,
+    )
+
+
+def _single(frame: FrameResult, sample: Sample | None) -> Result:
+    return Result(
+        table=frame.table,
+        pixels=None if sample is None else frame.pixels[sample.camera_name],
+        points=frame.points,
+        confidence=frame.confidence,
+        view=frame.view,
+        view_names=frame.view_names,
+        timing=frame.timing,
+        image=None if sample is None else sample.image,
+    )
