@@ -16,9 +16,7 @@ def tilted_world(pitch_deg=4.0, roll_deg=-3.0, height_m=1.9, seed=0):
         return np.stack([x, y, (above - height_m - normal[0] * x - normal[1] * y) / normal[2]], axis=1)
 
     ground = on_plane(rng.uniform(-25, 25, 12000), rng.uniform(-9, 9, 12000), rng.normal(0, 0.02, 12000))
-    walls = on_plane(
-        rng.uniform(-25, 25, 9000), np.where(rng.random(9000) < 0.5, -9.0, 9.0), rng.uniform(0, 4.0, 9000)
-    )
+    walls = on_plane(rng.uniform(-25, 25, 9000), np.where(rng.random(9000) < 0.5, -9.0, 9.0), rng.uniform(0, 4.0, 9000))
     roofs = on_plane(rng.uniform(4, 8, 3000), rng.uniform(2, 4, 3000), np.full(3000, 1.5))
     ghosts = on_plane(rng.uniform(-25, 25, 60), rng.uniform(-9, 9, 60), rng.uniform(-3, -1, 60))
     xyz = np.concatenate([ground, walls, roofs, ghosts])
