@@ -97,6 +97,7 @@ def cells(uv: NDArray[np.float32], width: int, height: int, stride: int) -> NDAr
 
 def nearest_per_cell(cell: NDArray[np.int32], depth: NDArray[np.float32], count: int) -> NDArray[np.int32]:
     """(count,) int32: the nearest point of each cell (the first of equals), -1 where a cell is empty."""
+    depth = depth.astype(np.float32, copy=False)  # or the comparison below would find no winner
     surface = np.full(count, np.inf, dtype=np.float32)
     np.minimum.at(surface, cell, depth)
     # Written from the last to the first: of several points at the same least depth the first stays.

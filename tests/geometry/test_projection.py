@@ -177,6 +177,10 @@ class TestRaster:
         assert nearest_per_cell(cells(uv, 101, 61, 4), depth, 16 * 26)[2 * 26 + 2] == 1
         assert nearest_per_cell(cells(uv, 101, 61, 4), depth[::-1].copy(), 16 * 26)[2 * 26 + 2] == 1
 
+    def test_depths_of_another_dtype_are_taken(self):
+        assert nearest_per_cell(np.array([0, 0, 1]), np.array([0.3, 0.1, 0.7]), 3).tolist() == [1, 2, -1]
+        assert nearest_per_cell(np.array([0, 0]), np.array([3, 2]), 1).tolist() == [1]
+
     def test_no_points_no_cells(self):
         empty = np.zeros(0, np.float32)
         assert nearest_per_cell(cells(np.zeros((0, 2), np.float32), 9, 9, 4), empty, 9).tolist() == [-1] * 9
