@@ -55,6 +55,15 @@ def wheel(tmp_path_factory):
     return built
 
 
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with the wheel installed, nothing else of the project in it."""
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel]
+    run(*pip, cwd=target.parent)
+    return target
+
+
 def test_the_wheel_holds_fusionseg_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     info = f"fusionseg-{fusionseg.__version__}.dist-info"
@@ -89,6 +98,18 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
     scripts.read_string(archive.read(f"{info}/entry_points.txt").decode())
     assert dict(scripts["console_scripts"]) == {"fusionseg": "fusionseg.cli:main"}
     assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
+
+
+def test_the_installed_wheel_runs_without_the_source_tree(installed, tmp_path):
+    where = run(
+        sys.executable, "-c", "import fusionseg; print(fusionseg.__file__)", cwd=tmp_path, PYTHONPATH=str(installed)
+    )
+    assert Path(where.stdout.strip()) == installed / "fusionseg" / "__init__.py"
+    text = run(sys.executable, "-m", "fusionseg", "--help", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
+    for command in ("inspect", "predict", "train", "evaluate", "replay"):
+        assert command in text
+    # the script that pip makes for a person
+    assert run(installed / "bin" / "fusionseg", "--help", cwd=tmp_path, PYTHONPATH=str(installed)).stdout == text
 
 
 def loaded(code, *modules):
