@@ -111,7 +111,7 @@ class PandaSetLog(Log):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Whether the folder looks like a PandaSet sequence."""
-        return (path / "lidar" / "poses.json").is_file() and (path / "camera").is_dir()
+        return (path / "lidar").is_dir() and (path / "camera").is_dir()
 
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One view; labels are None when the frame has no semseg file, ``image`` is None when it has no image."""
@@ -138,6 +138,22 @@ class PandaSetLog(Log):
             image_time_ns=_nanoseconds(camera_time_s),
             sweep_time_ns=_nanoseconds(_at(self._lidar_times, frame, self.path / "lidar" / "timestamps.json")),
         )
+
+    def files(self, frame: int) -> list[Path]:
+        """Sweep, labels, images, poses, times and intrinsics."""
+        labels = self.path / "annotations" / "semseg" / f"{frame:02d}.pkl"
+        folders = [self.path / "camera" / name for name in self.cameras]
+        return [
+            *([self._sweep_files[frame]] if frame in self._sweep_files else []),
+            labels.with_suffix(".pkl.gz"),
+            labels,
+            *(
+                folder / name
+                for folder in (self.path / "lidar", *folders)
+                for name in ("poses.json", "timestamps.json")
+            ),
+            *(folder / name for folder in folders for name in ("intrinsics.json", f"{frame:02d}.jpg")),
+        ]
 
     def world_T_lidar(self, frame: int) -> NDArray[np.float64]:
         """(4, 4) pose of the LiDAR frame (x forward, y left, z up, at the Pandar64) in the world.
@@ -176,9 +192,7 @@ class PandaSetLog(Log):
         points_lidar = np.concatenate([xyz, intensity[:, None]], axis=1).astype(np.float32)
         labels = self._labels(frame, len(points_lidar))
         keep = slice(None) if self._lidar is None else np.flatnonzero(lidar_id == self._lidar)
-        return _Sweep(
-            points_lidar[keep], lidar_id[keep], columns["t"][keep], None if labels is None else labels[keep]
-        )
+        return _Sweep(points_lidar[keep], lidar_id[keep], columns["t"][keep], None if labels is None else labels[keep])
 
     def _labels(self, frame: int, count: int) -> NDArray[np.uint8] | None:
         stem = self.path / "annotations" / "semseg" / f"{frame:02d}.pkl"

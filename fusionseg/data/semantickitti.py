@@ -97,7 +97,7 @@ class SemanticKittiLog(Log):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether the path is or holds a sequence: ``velodyne`` beside ``calib.txt`` or ``labels``."""
+        """Whether the path is or holds a sequence: ``velodyne`` without KITTI object's folder ``calib``."""
         return bool(_find_sequences(path))
 
     def _pixel_map(self, classes: str) -> LabelMap | None:
@@ -197,7 +197,7 @@ def _find_sequences(path: Path) -> list[Path]:
     """Sequence folders in the root, in ``sequences``, or the path itself."""
 
     def is_sequence(folder: Path) -> bool:
-        return (folder / "velodyne").is_dir() and ((folder / "calib.txt").is_file() or (folder / "labels").is_dir())
+        return (folder / "velodyne").is_dir() and not (folder / "calib").is_dir()  # KITTI object has a calib folder
 
     if is_sequence(path):
         return [path]
