@@ -119,6 +119,8 @@ def test_refuses_without_running(tmp_path, monkeypatch, case, zipped):
         read_dataframe(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00.pkl"]
+    if case == "huge memo":
+        assert "out of order" in str(caught.value), "refused before 32 GB are reserved"
 
 
 def frame_pickle(**changes) -> bytes:
