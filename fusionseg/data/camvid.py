@@ -31,7 +31,7 @@ class CamVid(Log):
 
     Raises:
         FileNotFoundError: no such folder or split.
-        ValueError: an unknown split.
+        ValueError: an unknown split, or a field of view that no pinhole camera has.
     """
 
     format: ClassVar[str] = "camvid"
@@ -63,6 +63,7 @@ class CamVid(Log):
         self.frames: Sequence[int] = range(len(self._files))
         self.cameras: Sequence[str] = ("camera",)
         self._hfov_deg = hfov_deg
+        nominal_camera(1, 1, hfov_deg)  # a wrong field of view should show now, not at the first frame
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

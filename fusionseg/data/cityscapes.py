@@ -31,7 +31,7 @@ class Cityscapes(Log):
 
     Raises:
         FileNotFoundError: no such folder or split, or no image in it.
-        ValueError: an unknown split.
+        ValueError: an unknown split, or a field of view that no pinhole camera has.
     """
 
     format: ClassVar[str] = "cityscapes"
@@ -60,6 +60,7 @@ class Cityscapes(Log):
         self.frames: Sequence[int] = range(len(self._files))
         self.cameras: Sequence[str] = ("camera",)
         self._hfov_deg = hfov_deg
+        nominal_camera(1, 1, hfov_deg)  # a wrong field of view should show now, not at the first frame
         self._has_labels = (self.path / "gtFine").is_dir()
 
     @classmethod

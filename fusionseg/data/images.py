@@ -76,7 +76,7 @@ class Images(Log):
         self.table = label_map("plain", classes).table
         self.cameras: Sequence[str] = ("camera",)
         self._hfov_deg = hfov_deg
-        nominal_camera(1, 1, hfov_deg)
+        nominal_camera(1, 1, hfov_deg)  # a wrong field of view should show now, not at the first frame
         self._camera = None if calibration is None else _read_calibration(Path(calibration))
         self._video: cv2.VideoCapture | None = None
         self._next = 0
