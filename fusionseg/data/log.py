@@ -1,11 +1,12 @@
 """What every loader offers: random access to the views of a log by frame number."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from fusionseg.labels import ClassTable
 from fusionseg.sample import Sample
@@ -48,11 +49,13 @@ class Log(ABC):
         has_lidar, has_images: which sensors the log holds.
         needs: the files that a log of this format has, for error messages.
         strict: what ``iterate`` does with an unreadable frame when it is not told.
+        options: the arguments it was opened with besides the path; prepared views are told apart by them.
     """
 
     format: ClassVar[str]
     needs: ClassVar[str] = "a loader of one's own says"
     strict: bool = True
+    options: Mapping[str, Any] = MappingProxyType({})
     name: str
     path: Path
     table: ClassTable
@@ -74,6 +77,13 @@ class Log(ABC):
             FrameError: a file of the frame is missing, truncated, undecodable or contradicts another.
             KeyError: the log has no such frame or camera.
         """
+
+    def files(self, frame: int) -> list[Path]:
+        """Files that the views of a frame are read from, calibration included, whether they exist or not.
+
+        Prepared views on disk are made anew when one of them changes; a loader that names none is not watched.
+        """
+        return []
 
     def frame(self, frame: int, cameras: Sequence[str] | None = None) -> list[Sample]:
         """The views of one sweep; they share one cloud."""

@@ -100,4 +100,5 @@ def open_log(
             raise
         raise ValueError(f"{name}: {error}; see the loader's options in its docstring") from error
     log.strict = strict
+    log.options = {"classes": classes, "split": split, **options}
     return log

@@ -13,6 +13,8 @@ from fusionseg.geometry.projection import cells, nearest_per_cell, project, visi
 from fusionseg.labels import IGNORE
 from fusionseg.sample import Sample
 
+# raised with every change of what ``prepare`` makes of a sample: views prepared by older code are then made anew
+PREPARE_VERSION = 1
 MAX_TIME_OFFSET_S = 0.05
 RASTER_CHANNELS = ("valid", "log_range", "direction_x", "direction_y", "height", "intensity", "log_count", "log_spread")
 POINT_FEATURES = ("log_range", "height", "intensity", "log_depth_ratio", "cell_u", "cell_v")
