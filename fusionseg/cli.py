@@ -1,0 +1,299 @@
+"""The command line: ``fusionseg <command>``. Each command imports what it needs when it runs."""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fusionseg
+
+if TYPE_CHECKING:
+    from fusionseg.data.log import Log
+    from fusionseg.deploy.runtime import Model
+
+USER_ERRORS = (ValueError, OSError, KeyError)
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 the log has unreadable frames, 2 an error, 130 interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of a pipe (head, say) has left; python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except USER_ERRORS as error:
+        if args.debug:
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the path and its permissions"
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return " ".join(text.split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusionseg", description="Camera + LiDAR semantic segmentation for driving logs."
+    )
+    parser.add_argument("--version", action="version", version=f"fusionseg {fusionseg.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_inspect(commands)
+    _add_predict(commands)
+    _add_replay(commands)
+    _add_evaluate(commands)
+    _add_train(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=run)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def _add_log_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", help="log format, or module:Class; recognised from the layout if left out")
+    command.add_argument("--split", help="part of a data set that has parts: train, val, test")
+    command.add_argument("--frames", metavar="A:B", help="half-open range in the log's own frame numbers")
+    command.add_argument("--cameras", metavar="NAMES", help="camera names separated by commas; all if left out")
+    command.add_argument("--strict", action="store_true", help="stop at the first frame that cannot be read")
+
+
+def _add_model_options(command: argparse.ArgumentParser, sensors: Sequence[str]) -> None:
+    command.add_argument("--sensors", choices=sensors, default=sensors[0], help=f"default {sensors[0]}")
+    command.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network; default: torch's choice")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+
+
+def _add_inspect(commands: Any) -> None:
+    command = _add(commands, "inspect", _inspect, "say what is in a log and what is wrong with it, with pictures")
+    command.add_argument("log", metavar="LOG", help="folder (or video) of a log")
+    _add_log_options(command)
+    command.add_argument("--out", metavar="DIR", help="folder for the pictures; default runs/inspect/<n>")
+    command.add_argument("--json", metavar="FILE", help="write the facts as JSON")
+
+
+def _add_predict(commands: Any) -> None:
+    command = _add(commands, "predict", _predict, "label one frame from bare files")
+    command.add_argument("image", metavar="IMAGE", help="JPEG or PNG, or none")
+    command.add_argument("points", metavar="POINTS", help=".bin, .npy, .pcd or .ply, or none")
+    command.add_argument("calibration", metavar="CALIB", help="YAML with K, size, camera_T_lidar, or none")
+    command.add_argument("--model", metavar="M", required=True, help="checkpoint file")
+    _add_model_options(command, ("both", "camera", "lidar"))
+    command.add_argument("--camera", metavar="NAME", help="which camera of the calibration, if it has several")
+    command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
+    command.add_argument("--out", metavar="DIR", help="folder for the results; default runs/predict/<n>")
+
+
+def _add_replay(commands: Any) -> None:
+    command = _add(commands, "replay", _replay, "label every frame of a log in order")
+    command.add_argument("log", metavar="LOG", help="folder (or video) of a log")
+    command.add_argument("--model", metavar="M", required=True, help="checkpoint file")
+    _add_log_options(command)
+    _add_model_options(command, ("both", "camera", "lidar"))
+    command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
+    command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
+    command.add_argument("--min-count", type=int, default=2000, metavar="N", help="points a class needs to be in miou")
+    command.add_argument("--out", metavar="DIR", help="empty folder for the results; default runs/replay/<n>")
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = _add(commands, "evaluate", _evaluate, "score a model on labelled data, with each sensor setting")
+    command.add_argument("model", metavar="M", help="checkpoint file")
+    command.add_argument("log", metavar="DATA", help="folder of a labelled log or data set")
+    _add_log_options(command)
+    _add_model_options(command, ("all", "both", "camera", "lidar"))
+    command.add_argument("--min-count", type=int, default=2000, metavar="N", help="points a class needs to be in miou")
+    command.add_argument("--oracle", action="store_true", help="add what the true label of each 4-px cell would score")
+    command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
+
+
+def _add_train(commands: Any) -> None:
+    command = _add(commands, "train", _train, "train a model as a config file says")
+    command.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
+    command.add_argument("overrides", metavar="key=value", nargs="*", help="settings in place of the file's")
+    command.add_argument("--out", metavar="DIR", help="folder of the run; default runs/train/<n>")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, x, width = text.lower().partition("x")
+    if not (x and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, as 360x640")
+    return int(height), int(width)
+
+
+def _open(args: argparse.Namespace, classes: str = "driving12") -> "Log":
+    from fusionseg.data.open import open_log
+
+    return open_log(args.log, args.format, classes=classes, split=args.split, strict=args.strict)
+
+
+def _load(args: argparse.Namespace) -> "Model":
+    from fusionseg.deploy.runtime import load
+
+    return load(args.model, device=args.device, threads=args.threads)
+
+
+def _classes_of(model: "Model") -> str:
+    """How a log is opened so that its labels are in the model's table."""
+    return "driving12" if model.table.name == "driving12" else "native"
+
+
+def _ends(where: str | Path, *command: str | Path) -> None:
+    """The last two lines of every command."""
+    print(f"results: {where}")
+    print(f"next:    {shlex.join(['fusionseg', *map(str, command)])}")
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.engine.progress import Progress
+    from fusionseg.replay import inspect
+    from fusionseg.replay.sink import new_folder, write_json
+    from fusionseg.replay.source import select_cameras
+
+    log = _open(args)
+    frames, cameras = select_frames(log, args.frames), select_cameras(log, args.cameras)
+    out = new_folder(args.out, "inspect")
+    found = inspect.Survey(log, cameras)
+    with Progress("inspect", len(frames)) as progress:
+        for _ in found.run(frames, args.strict):
+            progress.advance()
+    facts = found.facts()
+    print(inspect.describe(facts))
+    if args.json:
+        write_json(Path(args.json), facts)
+    pictures = (
+        []
+        if found.first_readable is None
+        else inspect.write_pictures(out, log.frame(found.first_readable, cameras), log.table)
+    )
+    _ends(f"{out} ({len(pictures)} pictures)", "replay", args.log, "--model", "MODEL", "--video")
+    return 1 if found.unreadable else 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from fusionseg.replay.predict import predict_files
+    from fusionseg.replay.sink import new_folder
+
+    model = _load(args)
+    out = new_folder(args.out, "predict")
+    written = predict_files(
+        model,
+        args.image,
+        args.points,
+        args.calibration,
+        out,
+        sensors=args.sensors,
+        camera_name=args.camera,
+        size=args.size,
+    )
+    names = ", ".join(path.name for path in written)
+    _ends(f"{out} ({names})", "replay", "LOG", "--model", args.model, "--video")
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.engine.progress import Progress
+    from fusionseg.replay.pipeline import Plan, replay
+    from fusionseg.replay.sink import new_folder
+    from fusionseg.replay.source import select_cameras
+
+    model = _load(args)
+    log = _open(args, _classes_of(model))
+    plan = Plan(
+        frames=select_frames(log, args.frames),
+        cameras=select_cameras(log, args.cameras),
+        sensors=args.sensors,
+        size=args.size,
+        video=args.video,
+        strict=args.strict,
+        min_count=args.min_count,
+    )
+    out = new_folder(args.out, "replay")
+    with Progress("replay", len(plan.frames)) as progress:
+        summary = replay(log, model, out, plan, progress.advance)
+    frames, total = summary["frames"], summary["stages_ms"]["total"]
+    print(f"frames: {frames['seen']} seen, {frames['written']} written, {len(frames['skipped'])} skipped")
+    for item in frames["skipped"]:
+        print(f"  frame {item['frame']}: {item['reason']}")
+    if total:
+        print(f"sensor data to labels: {total['p50']:.0f} ms median, {total['p95']:.0f} ms 95 %")
+    for kind, scores in (summary["accuracy"] or {}).items():
+        if scores:
+            miou = "-" if scores["miou"] is None else f"{100 * scores['miou']:.1f}"
+            print(f"{kind}: mIoU {miou}, over every class {100 * scores['miou_all']:.1f}")
+    if summary["interrupted"]:
+        print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
+    following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
+    _ends(out, *following)
+    return INTERRUPTED if summary["interrupted"] else 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from fusionseg.deploy.runtime import SENSORS
+    from fusionseg.engine.evaluate import evaluate
+    from fusionseg.engine.progress import Progress
+    from fusionseg.engine.report import format_report
+    from fusionseg.replay.sink import write_json
+    from fusionseg.replay.source import select_cameras
+
+    model = _load(args)
+    log = _open(args, _classes_of(model))
+    with Progress("evaluate", len(log.frames)) as progress:
+        report = evaluate(
+            model,
+            log,
+            frames=args.frames,
+            cameras=select_cameras(log, args.cameras),
+            sensors=SENSORS if args.sensors == "all" else (args.sensors,),
+            min_count=args.min_count,
+            oracle=args.oracle,
+            strict=args.strict,
+            progress=lambda done, total: progress.advance(),
+        )
+    print(format_report(report))
+    if args.json:
+        write_json(Path(args.json), report)
+    _ends(args.json or "the table above; --json FILE keeps them", "replay", args.log, "--model", args.model, "--video")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from fusionseg.config import TrainConfig, load_config
+    from fusionseg.engine.train import train
+    from fusionseg.replay.sink import new_folder
+
+    config: TrainConfig = load_config(args.config, args.overrides)
+    if args.out is None and (args.resume or "RANK" in os.environ):
+        raise ValueError("no --out; --resume and torchrun need the folder of the run")
+    out = new_folder(None, "train") if args.out is None else Path(args.out)
+    best = train(config, out, args.resume)
+    data = config.data.val[0].path if config.data.val else "DATA"
+    _ends(out, "evaluate", best, data)
+    return 0

@@ -1,0 +1,94 @@
+"""The pictures of a replay: a video per camera, or one of the whole sweep for a log without images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionseg.data.log import Log
+from fusionseg.deploy.result import FrameResult
+from fusionseg.geometry.projection import project
+from fusionseg.labels import ClassTable
+from fusionseg.replay.sink import Video
+from fusionseg.sample import Sample
+from fusionseg.visualize import (
+    birds_eye,
+    dark_canvas,
+    draw_points,
+    legend,
+    overlay,
+    side_by_side,
+    stack,
+    write_text,
+)
+
+WIDEST_PX = 1280
+TILE_PX = 420
+_PER_ROW = 3
+
+
+class Renderer:
+    """Turns labelled frames into videos in ``folder``."""
+
+    def __init__(self, folder: Path, table: ClassTable, log: Log) -> None:
+        self._folder = folder
+        self._table = table
+        self._has_images = log.has_images
+        self._videos: dict[str, Video] = {}
+
+    def add(self, samples: Sequence[Sample], result: FrameResult) -> None:
+        """Draw one frame."""
+        if self._has_images:
+            for sample in samples:
+                self._video(sample.camera_name).add(camera_picture(sample, result, self._table))
+        else:
+            self._video("sweep").add(sweep_picture(samples, result, self._table))
+
+    def close(self) -> list[Path]:
+        """Finish all videos; returns those that hold pictures."""
+        for video in self._videos.values():
+            video.close()
+        return [video.path for video in self._videos.values() if video.count]
+
+    def _video(self, name: str) -> Video:
+        if name not in self._videos:
+            self._videos[name] = Video(self._folder / f"{name}.mp4")
+        return self._videos[name]
+
+
+def camera_picture(sample: Sample, result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
+    """One camera: pixel labels over the image, points in the colours of their labels, legend below.
+
+    A view without image is dark and shows its points alone.
+    """
+    width = min(WIDEST_PX, sample.camera.width)
+    drawn = _view(sample, result, table, width)
+    drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}")
+    return stack([drawn, legend(table.names, table.colours, width)])
+
+
+def sweep_picture(samples: Sequence[Sample], result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
+    """A sweep without images: bird's-eye view beside the virtual views, legend below."""
+    tiles = [write_text(_view(sample, result, table, TILE_PX), sample.camera_name) for sample in samples]
+    rows = [np.hstack(tiles[i : i + _PER_ROW]) for i in range(0, len(tiles), _PER_ROW)]
+    views = stack(rows)
+    cloud = samples[0].points_lidar
+    above = birds_eye(cloud, table.palette[result.points], size_px=max(360, views.shape[0]))
+    above = write_text(above, f"{samples[0].log}  frame {samples[0].frame}")
+    picture = side_by_side([above, views])
+    return stack([picture, legend(table.names, table.colours, picture.shape[1])])
+
+
+def _view(sample: Sample, result: FrameResult, table: ClassTable, width: int) -> NDArray[np.uint8]:
+    """One view at ``width`` pixels."""
+    height = max(1, round(sample.camera.height * width / sample.camera.width))
+    if sample.image is None:
+        drawn = dark_canvas(height, width)
+    else:
+        drawn = cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        drawn = overlay(drawn, result.pixels[sample.camera_name], table.palette, alpha=0.45)
+    seen = project(sample.points_lidar, sample.camera.resize(width, height), sample.camera_T_lidar)
+    colours = table.palette[result.points[seen.index]]
+    return draw_points(drawn, seen.uv, colours, seen.depth, size_px=2)

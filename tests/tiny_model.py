@@ -1,0 +1,33 @@
+"""A tiny network with random weights in a real model file, for tests of what is around the network."""
+
+from pathlib import Path
+
+import torch
+
+from fusionseg.config import DataConfig, ModelConfig, TrainConfig
+from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
+from fusionseg.labels import DRIVING12
+from fusionseg.models.build import build_model
+from fusionseg.models.checkpoint import save_checkpoint
+
+SMALL = (8, 8, 8, 8)
+
+
+def save_tiny_model(path: Path, size: tuple[int, int] = (64, 96)) -> Path:
+    torch.manual_seed(0)
+    config = TrainConfig(
+        data=DataConfig(size=size),
+        model=ModelConfig(
+            image_encoder="mobilenetv3_small_050",
+            lidar_channels=SMALL,
+            fusion_channels=SMALL,
+            head_channels=8,
+            point_channels=8,
+            auxiliary=False,
+        ),
+    )
+    model = build_model(
+        config.model, classes=len(DRIVING12), raster_channels=len(RASTER_CHANNELS), point_features=len(POINT_FEATURES)
+    )
+    save_checkpoint(path, model, config, DRIVING12)
+    return path
