@@ -21,6 +21,7 @@ image of each camera within the tolerance; with poses the ego motion between the
 """
 
 import bisect
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,7 +308,7 @@ def read_label_ids(file: Path, count: int) -> tuple[NDArray[np.integer[Any]], ND
     rule = f"expected one class id for each of {count} points"
     if file.suffix.lower() == ".npy":
         try:
-            ids = np.load(file, allow_pickle=False)
+            ids = np.load(io.BytesIO(content), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise FrameError(f"{file}: cannot be read as .npy ({str(error).splitlines()[0]}); {rule}") from error
         if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu" or ids.shape != (count,):
