@@ -140,7 +140,7 @@ class Result:
             return self.table.palette[self.pixels]
         from fusionseg.visualize import overlay
 
-        return overlay(self.image, self.pixels, self.table, alpha)
+        return overlay(self.image, self.pixels, self.table.palette, alpha)
 
     def save(self, path: str | Path) -> Path:
         """Write all labels as ``.npz`` (pixels, points, confidence, view, view_names, classes) or the plot as ``.png``.

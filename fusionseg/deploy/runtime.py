@@ -123,7 +123,7 @@ class Model:
             ValueError: no sample, samples without image and points, or of different sweeps.
         """
         if not samples:
-            raise ValueError("no samples to label; give at least one view of the sweep")
+            raise ValueError("no sample to label; give at least one view of the sweep")
         counts = {len(sample.points_lidar) for sample in samples}
         if len(counts) > 1:
             raise ValueError(f"views hold {sorted(counts)} points; the views of one frame share one sweep")
@@ -260,6 +260,11 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, 
 
     if threads is not None:
         torch.set_num_threads(threads)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
     checkpoint = load_checkpoint(path, device=device)
     session = TorchSession(checkpoint.model, device)
     return Model(session, table=checkpoint.table, size=checkpoint.config.data.size, name=path.stem)
@@ -273,9 +278,10 @@ def mask_sensors(view: View, sensors: Sensors) -> View:
 
 
 def _points(points_lidar: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    if points_lidar is None:
-        return np.zeros((0, 4), dtype=np.float32)
-    return np.asarray(points_lidar, dtype=np.float32)
+    points = np.zeros((0, 4)) if points_lidar is None else np.asarray(points_lidar)
+    if points.ndim != 2 or points.shape[1] != 4:
+        raise ValueError(f"points have shape {points.shape}; expected (N, 4): x, y, z, intensity")
+    return points.astype(np.float32, copy=False)
 
 
 def _sample(
@@ -298,6 +304,8 @@ def _sample(
         if image is None:
             return None
         # without points nothing is projected, so the focal length plays no part
+        if image.ndim != 3:
+            raise ValueError(f"image has shape {image.shape}; expected (height, width, 3), RGB")
         height, width = image.shape[:2]
         camera = Camera.from_focal(width, height, width, width, (width - 1) / 2, (height - 1) / 2)
     return Sample(

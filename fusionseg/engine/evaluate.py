@@ -117,6 +117,8 @@ def evaluate(
             if strict:
                 raise
             skipped.append(Skipped(number, None, str(error)))
+            if progress is not None:
+                progress(done + 1, len(numbers))
             continue
         for setting in scored:
             results = model.predict_views(prepared, setting)
@@ -151,10 +153,10 @@ def select_frames(log: Log, frames: str | Sequence[int] | None) -> list[int]:
     if frames is None:
         chosen = list(log.frames)
     elif isinstance(frames, str):
-        match = re.fullmatch(r"(\d+):(\d+)", frames.strip(), flags=re.ASCII)
+        match = re.fullmatch(r"(\d*):(\d*)", frames.strip(), flags=re.ASCII)
         if match is None:
             raise ValueError(f"frames is {frames!r}; expected A:B, the first frame number and the one after the last")
-        first, end = int(match[1]), int(match[2])
+        first, end = int(match[1] or 0), float(match[2] or "inf")
         chosen = [number for number in log.frames if first <= number < end]
     else:
         missing = sorted(set(frames) - set(log.frames))

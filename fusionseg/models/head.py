@@ -67,7 +67,9 @@ class PointHead(nn.Module):
         batch, _, rows, columns = feature.shape
         table = torch.cat([self.cell(feature.flatten(2).transpose(1, 2)), logits.flatten(2).transpose(1, 2)], dim=-1)
         offset = torch.arange(batch, device=cell.device)[:, None] * (rows * columns)
-        picked = table.flatten(0, 1)[(cell.clamp(min=0) + offset).flatten()].reshape(batch, points.shape[1], -1)
+        picked = table.flatten(0, 1)[(cell.clamp(min=0) + offset).flatten()].reshape(
+            batch, points.shape[1], table.shape[-1]
+        )
         width = own.shape[-1]
         hidden = self.hidden(picked[..., :width] + self.own(own))
         refined: Tensor = picked[..., width:] + self.logits(hidden)
