@@ -189,7 +189,7 @@ def test_camera_names_are_checked(tmp_path):
     log = open_log(make_plain_log(tmp_path / "log", frames=1, cameras=("front", "left")))
     assert select_cameras(log, "left, front,left") == ["left", "front"]
     assert select_cameras(log, None) == ["front", "left"]
-    with pytest.raises(ValueError, match="'rear' is not in .*front, left"):
+    with pytest.raises(ValueError, match=r"'rear' is not in .*front, left"):
         select_cameras(log, "rear")
     with pytest.raises(ValueError, match="no camera was named"):
         select_cameras(log, " , ")

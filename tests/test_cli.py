@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from make_logs import make_plain_log
+from tiny_model import save_tiny_model
+
+from fusionseg.cli import main
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("inspect", "predict", "replay", "evaluate", "train")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    return make_plain_log(tmp_path_factory.mktemp("log"), frames=3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def start(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"fusionseg {command}" in capsys.readouterr().out
+
+
+def test_no_command_prints_the_list_and_fails(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2
+    assert all(command in out for command in COMMANDS)
+
+
+def test_help_loads_neither_torch_nor_opencv():
+    code = (
+        "import sys, fusionseg.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
+    )
+    process = start("-c", code)
+    assert process.communicate()[0].splitlines()[-1] == "[]"
+
+
+def test_inspect_names_format_frames_and_sensors_first(capsys, tmp_path, log):
+    status, out, _ = run(capsys, "inspect", log, "--out", tmp_path / "out", "--json", tmp_path / "facts.json")
+    lines = out.splitlines()
+    assert status == 0
+    assert [line.split()[0] for line in lines[:3]] == ["format", "frames", "sensors"]
+    assert lines[-2].startswith("results: ") and lines[-1].startswith("next:    fusionseg replay")
+    assert json.loads((tmp_path / "facts.json").read_text())["frames"]["count"] == 3
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_inspect_exits_1_when_a_frame_cannot_be_read(capsys, tmp_path):
+    folder = make_plain_log(tmp_path / "log", frames=2)
+    sorted((folder / "sweeps").iterdir())[0].write_bytes(b"")
+    status, out, _ = run(capsys, "inspect", folder, "--out", tmp_path / "out")
+    assert status == 1 and "unreadable frames: 1" in out
+    status, _, err = run(capsys, "inspect", folder, "--out", tmp_path / "two", "--strict")
+    assert status == 2 and err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+def test_replay_then_evaluate(capsys, tmp_path, log, model):
+    arguments = ("--model", model, "--out", tmp_path / "out", "--frames", "0:2", "--sensors", "lidar")
+    status, out, _ = run(capsys, "replay", log, *arguments)
+    assert status == 0 and "2 seen, 2 written, 0 skipped" in out and "next:    fusionseg evaluate" in out
+    status, out, _ = run(capsys, "evaluate", model, log, "--min-count", 1, "--json", tmp_path / "e.json")
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert status == 0 and report["sensors"]["both"]["points"]["miou"] is not None
+    assert out.splitlines()[-2] == f"results: {tmp_path / 'e.json'}"
+
+
+def test_predict_writes_labels_and_overlay(capsys, tmp_path, log, model):
+    image, sweep = (str(next((log / part).iterdir())) for part in ("images/front", "sweeps"))
+    out = tmp_path / "out"
+    status, text, _ = run(capsys, "predict", image, sweep, log / "calibration.yaml", "--model", model, "--out", out)
+    assert status == 0 and "overlay.png" in text
+    assert (out / "labels.label").stat().st_size == Path(sweep).stat().st_size // 4
+
+
+def test_folder_in_use_is_refused(capsys, tmp_path, log, model):
+    (tmp_path / "old").write_text("")
+    status, _, err = run(capsys, "replay", log, "--model", model, "--out", tmp_path)
+    assert status == 2 and "holds files of an earlier run" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inspect", "nowhere"), "nowhere: no such file or folder"),
+        (("inspect", "LOG", "--format", "plane"), "did you mean plain?"),
+        (("inspect", "LOG", "--frames", "1-2"), "expected A:B"),
+        (("inspect", "LOG", "--frames", "50:60"), "holds 3 frames"),
+        (("inspect", "LOG", "--cameras", "rear"), "it has front"),
+        (("replay", "LOG", "--model", "nothing.safetensors"), "no such model file"),
+        (("replay", "LOG", "--model", "CALIB"), "not a complete safetensors file"),
+        (("replay", "nowhere", "--model", "MODEL"), "no such file or folder"),
+        (("replay", "LOG", "--model", "MODEL", "--threads", "0"), "threads is 0"),
+        (("evaluate", "MODEL", "nowhere"), "no such file or folder"),
+        (("predict", "none", "none", "none", "--model", "MODEL"), "nothing to label"),
+        (("train", "nothing.yaml"), "no such config file"),
+        (("train", "CALIB"), "unknown key 'cameras'"),
+        (("train", "EMPTY", "epocs=3"), "did you mean 'epochs'?"),
+        (("train", "EMPTY", "--resume"), "no --out"),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_2(capsys, tmp_path, monkeypatch, log, model, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.yaml").write_text("")
+    names = {"LOG": log, "MODEL": model, "CALIB": log / "calibration.yaml", "EMPTY": "empty.yaml"}
+    status, _, err = run(capsys, *(names.get(a, a) for a in arguments))
+    assert status == 2
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+    assert message in err
+
+
+def test_debug_shows_the_error_itself(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["inspect", str(tmp_path / "nowhere"), "--debug"])
+
+
+@pytest.mark.parametrize("size", ["360", "360x", "0x640", "axb"])
+def test_bad_sizes_are_usage_errors(capsys, size):
+    with pytest.raises(SystemExit) as stop:
+        main(["replay", "x", "--model", "m", "--size", size])
+    assert stop.value.code == 2 and "HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+def test_interrupt_from_outside_leaves_a_valid_partial_replay(tmp_path, model):
+    folder = make_plain_log(tmp_path / "log", frames=60)
+    out = tmp_path / "out"
+    process = start("-m", "fusionseg", "replay", folder, "--model", model, "--out", out)
+    for _ in range(600):
+        if (out / "labels").is_dir() and len(list((out / "labels").glob("*.label"))) >= 2:
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    summary = json.loads((out / "summary.json").read_text())
+    frames = summary["frames"]
+    assert summary["interrupted"] and 2 <= frames["seen"] == frames["written"] < 60
+    assert len(list((out / "labels").glob("*.label"))) == frames["written"]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "replay"])
+def test_tools_are_the_same_commands(name):
+    process = start(ROOT / "tools" / f"{name}.py", "--help")
+    assert f"fusionseg {name}" in process.communicate()[0]
+    assert process.returncode == 0
