@@ -78,29 +78,36 @@ class _Items(NamedTuple):
 
 
 def class_weights(label_counts: Tensor, power: float, membership: Tensor | None = None) -> Tensor:
-    """(256,) float weight per label: frequency to the ``-power``, mean 1 over the labels that occur (1 for others).
+    """(256,) float weight per label: frequency to the ``-power``, mean 1 over the classes that occur (1 for others).
 
     Args:
         label_counts: (256,) how often each label occurs; 255 is left out.
         power: 0 weighs all alike, 1 makes all labels count the same in sum.
-        membership: (256, K); with it a label for a set weighs what its members weigh on average, however rare it is.
+        membership: (256, K); with it the count of a label for a set is shared evenly among its members, and the label
+            weighs what they weigh on average.
     """
     count = label_counts.to(torch.float64).clone()
     count[IGNORE] = 0
-    single = count > 0
-    if membership is not None:
-        single &= membership.sum(dim=1) == 1
     weights = torch.ones(256, dtype=torch.float64)
-    if bool(single.any()):
-        inverse = count[single] ** -power
-        weights[single] = inverse / inverse.mean()
-    if membership is not None:
-        members = membership.to(torch.float64)
-        classes = members.shape[1]
-        # one more than counted, so that a set of classes that never occur alone has a mean
-        share = members * (count[:classes] + 1.0)
-        sets = members.sum(dim=1) > 1
-        weights[sets] = (share[sets] @ weights[:classes]) / share[sets].sum(dim=1)
+    if membership is None:
+        single = count > 0
+        if bool(single.any()):
+            inverse = count[single] ** -power
+            weights[single] = inverse / inverse.mean()
+        return weights.float()
+    members = membership.to(torch.float64).cpu()
+    size = members.sum(dim=1, keepdim=True).clamp(min=1)
+    per_class = (members / size).t() @ count
+    occurs = per_class > 0
+    if not bool(occurs.any()):
+        return weights.float()
+    class_weight = torch.ones_like(per_class)
+    inverse = per_class[occurs] ** -power
+    class_weight[occurs] = inverse / inverse.mean()
+    # one more than counted, so that a set of classes that never occur has a mean
+    share = members * (per_class + 1.0)
+    labels = members.any(dim=1)
+    weights[labels] = (share[labels] @ class_weight) / share[labels].sum(dim=1)
     return weights.float()
 
 
@@ -162,20 +169,29 @@ def hardest(item: Tensor, weight: Tensor, keep: float = 0.25, threshold: float =
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, membership: Tensor, rows: int = LOVASZ_ROWS) -> Tensor:
-    """Lovasz-softmax (Berman et al. 2018) over the classes present, mean over them; ambiguous labels are left out.
+    """Lovasz-softmax (Berman et al. 2018) over the labels present, mean over them.
 
-    Of logits (M, K) at most ``rows`` are used, evenly spaced, because the sort is what costs.
+    A label for a set of classes is one more region, whose probability is that of its members together. For a class of
+    such a set its points are neither right nor wrong. Of logits (M, K) at most ``rows`` are used, evenly spaced, because
+    the sort is what costs.
     """
-    certain = _certain(membership, labels)
-    if len(certain) > rows:
-        certain = certain[torch.linspace(0, len(certain) - 1, rows, device=certain.device).long()]
-    if not len(certain):
+    labelled = membership.any(dim=1).take(labels.long()).nonzero()[:, 0]
+    if len(labelled) > rows:
+        labelled = labelled[torch.linspace(0, len(labelled) - 1, rows, device=labelled.device).long()]
+    if not len(labelled):
         return logits.sum() * 0.0
-    target = _first_member(membership).take(labels[certain].long())
-    present = torch.bincount(target, minlength=membership.shape[1]).nonzero()[:, 0]
-    chosen = logits.index_select(0, certain).float().t().contiguous()
-    probability = functional.softmax(chosen, dim=0).index_select(0, present)
-    truth = (target[None] == present[:, None]).float()
+    label = labels[labelled].long()
+    present = torch.bincount(label, minlength=256).nonzero()[:, 0]
+    region = membership[present]
+    # (R, 256): a label lies within a region, or overlaps it without lying within
+    common = region.float() @ membership.float().t()
+    within = (common == membership.sum(dim=1)) & (common > 0)
+    unclear = ((common > 0) & ~within)[:, label]
+    truth = within[:, label].float()
+    chosen = logits.index_select(0, labelled).float().t().contiguous()
+    probability = region.float() @ functional.softmax(chosen, dim=0)
+    # an error of 0 sorts last and adds nothing
+    probability = torch.where(unclear, truth, probability)
     error, order = (truth - probability).abs().sort(dim=1, descending=True)
     truth = truth.gather(1, order)
     total = truth.sum(dim=1, keepdim=True)
@@ -233,7 +249,11 @@ def perception_kl(image: Tensor, lidar: Tensor) -> Tensor:
 
 
 def _library_loss(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Dice, focal (per item) or Jaccard of segmentation_models_pytorch on logits (1, K, M) and classes (1, M)."""
+    """Dice or Jaccard of segmentation_models_pytorch on logits (1, K, M) and classes (1, M), or its focal loss.
+
+    Focal is one sigmoid per class, (M, K) logits and (M, K) zeros and ones to (M * K,): its binary mode, because what
+    the multi-class mode reduces over differs between versions.
+    """
     try:
         from segmentation_models_pytorch import losses as library
     except ImportError as error:
@@ -242,7 +262,7 @@ def _library_loss(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
         ) from error
     made: Any
     if kind == "focal":
-        made = library.FocalLoss("multiclass", reduction="none")
+        made = library.FocalLoss("binary", reduction="none")
     else:
         made = (library.DiceLoss if kind == "dice" else library.JaccardLoss)("multiclass", from_logits=True)
     return made  # type: ignore[no-any-return]
@@ -269,10 +289,12 @@ def pixel_loss(
     certain = _certain(membership, labels)
     if not len(certain):
         return logits.sum() * 0.0, kind == "focal"
-    some = logits.index_select(0, certain).float().t()[None]
-    classes = _first_member(membership).take(labels[certain].long())[None]
-    value = loss(some, classes)
-    return ((value.flatten() * weight[certain]).sum(), True) if kind == "focal" else (value, False)
+    some = logits.index_select(0, certain).float()
+    classes = _first_member(membership).take(labels[certain].long())
+    if kind == "focal":
+        item = loss(some, functional.one_hot(classes, some.shape[1])).reshape(some.shape).sum(dim=1)
+        return (item * weight[certain]).sum(), True
+    return loss(some.t()[None], classes[None]), False
 
 
 def _pixel_items(batch: BatchLike, membership: Tensor) -> _Items:
