@@ -172,8 +172,8 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, membership: Tensor, rows: int
     """Lovasz-softmax (Berman et al. 2018) over the labels present, mean over them.
 
     A label for a set of classes is one more region, whose probability is that of its members together. For a class of
-    such a set its points are neither right nor wrong. Of logits (M, K) at most ``rows`` are used, evenly spaced, because
-    the sort is what costs.
+    such a set its points are neither right nor wrong. Of logits (M, K) at most ``rows`` are used, evenly spaced,
+    because the sort is what costs.
     """
     labelled = membership.any(dim=1).take(labels.long()).nonzero()[:, 0]
     if len(labelled) > rows:

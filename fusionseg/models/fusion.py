@@ -29,11 +29,13 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) 
 
 
 def full_attention(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> Tensor:
-    """Scaled dot-product attention with keys weighted by ``weight``; shapes as in ``linear_attention``."""
-    bias = torch.log(weight.clamp(min=1e-6))
+    """Scaled dot-product attention with keys weighted by ``weight``; shapes and the all-zero case as above."""
+    trusted = weight > 0
+    # finite, since a row of infinities would turn into NaN
+    bias = torch.where(trusted, torch.log(weight.clamp(min=1e-12)), -1e4)
     q, k, v = (t.transpose(-1, -2) for t in (query, key, value))
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(-1, -1, q.shape[-2], -1))
-    return mixed.transpose(-1, -2)
+    return mixed.transpose(-1, -2) * trusted.any(dim=-1, keepdim=True)
 
 
 class CrossAttention(nn.Module):

@@ -1,5 +1,7 @@
 """The image encoder: any timm backbone that offers features at strides 4, 8, 16 and 32."""
 
+import difflib
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -26,13 +28,14 @@ class ImageEncoder(nn.Module):
         try:
             body = timm.create_model(name, pretrained=pretrained, features_only=True)
         except (RuntimeError, AttributeError) as error:
-            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
-            raise ValueError(
-                f"image encoder {name!r} cannot be made by timm ({str(error).splitlines()[0]}); close names: {near or 'none'}"
-            ) from error
+            near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"image encoder {name!r} cannot be made by timm ({reason}); close names: {near}") from error
         reductions = body.feature_info.reduction()
         if not set(STRIDES) <= set(reductions):
-            raise ValueError(f"image encoder {name!r} has features at strides {reductions}; expected {STRIDES} among them")
+            raise ValueError(
+                f"image encoder {name!r} has features at strides {reductions}; expected {STRIDES} among them"
+            )
         self.picked = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES)
         self.channels = tuple(body.feature_info.channels()[i] for i in self.picked)
         self.body = body
