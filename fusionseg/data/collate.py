@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusionseg.data.prepare import POINT_FEATURES, View, encode, stride_labels
+from fusionseg.data.prepare import CELL_STRIDE, POINT_FEATURES, View, encode, stride_labels
 from fusionseg.labels import IGNORE
 
 
@@ -21,11 +21,11 @@ class Batch:
         lidar: (B, C, h, w) float32, zeros where absent.
         present: (B, 2) float32, 1 where image, LiDAR are there.
         points: (B, N, F) float32, zeros in padding.
-        cell: (B, N) int64 flat raster cell, -1 in padding.
+        cell: (B, N) int64 flat cell on the grid of the logits, -1 in padding.
         point_labels: (B, N) uint8, 255 in padding.
         supervised: (B, N) bool, pixels may learn from this point.
         visible: (B, N) bool, passes the occlusion test.
-        pixel_labels: (B, h, w) uint8 dense labels at the raster's stride, 255 where there are none.
+        pixel_labels: (B, H/4, W/4) uint8 dense labels on the grid of the logits, 255 where there are none.
     """
 
     image: Tensor
@@ -49,7 +49,10 @@ class Batch:
 def collate(
     views: Sequence[View], stride: int, max_points: int | None = None, rng: np.random.Generator | None = None
 ) -> Batch:
-    """Stack views of one size; with ``max_points`` a random subset of each view's points (rasters keep all)."""
+    """Stack views of one size, rasters of ``stride``.
+
+    With ``max_points`` a random subset of each view's points; rasters keep all.
+    """
     if not views:
         raise ValueError("no views to collate; expected at least one")
     height, width = views[0].camera.height, views[0].camera.width
@@ -76,7 +79,7 @@ def collate(
     present = np.array([[view.image is not None, view.lidar_present and len(view.index) > 0] for view in views])
     lidar = np.stack([item.raster for item in inputs])
     lidar[~present[:, 1]] = 0.0
-    dense = [stride_labels(view.pixel_labels, height, width, stride) for view in views]
+    dense = [stride_labels(view.pixel_labels, height, width, CELL_STRIDE) for view in views]
     return Batch(
         image=torch.from_numpy(image).permute(0, 3, 1, 2),
         lidar=torch.from_numpy(lidar),

@@ -16,6 +16,8 @@ from fusionseg.sample import Sample
 # raised with every change of what ``prepare`` makes of a sample: views prepared by older code are then made anew
 PREPARE_VERSION = 1
 MAX_TIME_OFFSET_S = 0.05
+# of the cells that points look at and that carry dense labels: the stride of the network's logits
+CELL_STRIDE = 4
 RASTER_CHANNELS = ("valid", "log_range", "direction_x", "direction_y", "height", "intensity", "log_count", "log_spread")
 POINT_FEATURES = ("log_range", "height", "intensity", "log_depth_ratio", "cell_u", "cell_v")
 
@@ -63,7 +65,7 @@ class Inputs:
     Attributes:
         raster: (C, h, w) float32, one channel per ``RASTER_CHANNELS``, 0 where ``valid`` is 0.
         points: (M, F) float32, one column per ``POINT_FEATURES``.
-        cell: (M,) int32 flat raster cell of each point.
+        cell: (M,) int32 flat cell of each point on the grid of the logits (``CELL_STRIDE``).
     """
 
     raster: NDArray[np.float32]
@@ -130,7 +132,10 @@ def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
 
 
 def encode(view: View, stride: int) -> Inputs:
-    """Raster and point features of a view. They depend on the camera and the ground, not on where the LiDAR sits."""
+    """Raster of a stride and point features of a view.
+
+    They depend on the camera and the ground, not on where the LiDAR sits.
+    """
     rows, columns = grid_size(view.camera.height, view.camera.width, stride)
     raster = np.zeros((len(RASTER_CHANNELS), rows * columns), dtype=np.float32)
     depth = view.points_camera[:, 2]
@@ -154,7 +159,9 @@ def encode(view: View, stride: int) -> Inputs:
     farthest = np.zeros(rows * columns, dtype=np.float32)
     np.maximum.at(farthest, cell, log_ratio)
     raster[7] = farthest
-    within = (view.uv + 0.5) * np.float32(1.0 / stride)
+    if stride != CELL_STRIDE:
+        cell = cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)
+    within = (view.uv + 0.5) * np.float32(1.0 / CELL_STRIDE)
     within -= np.floor(within) + 0.5
     points = np.column_stack([log_range, height, view.intensity, np.minimum(log_ratio, 2.0), within])
     return Inputs(raster.reshape(-1, rows, columns), points.astype(np.float32, copy=False), cell)

@@ -30,7 +30,9 @@ class ImageEncoder(nn.Module):
         except (RuntimeError, AttributeError) as error:
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
             reason = str(error).splitlines()[0]
-            raise ValueError(f"image encoder {name!r} cannot be made by timm ({reason}); close names: {near}") from error
+            raise ValueError(
+                f"image encoder {name!r} cannot be made by timm ({reason}); close names: {near}"
+            ) from error
         reductions = body.feature_info.reduction()
         if not set(STRIDES) <= set(reductions):
             raise ValueError(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from fusionseg.config import ModelConfig
 from fusionseg.data.collate import collate
-from fusionseg.data.prepare import RASTER_CHANNELS, View, encode
+from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS, View, encode
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.projection import in_view
+from fusionseg.models.build import build_model
 
 H, W = 40, 56
 
@@ -77,6 +79,17 @@ def test_a_subset_keeps_rows_together_and_rasters_whole() -> None:
     np.testing.assert_array_equal(batch.cell[0], whole.cell[0, rows])
     again = collate([view], 4, 20, np.random.default_rng(3))
     assert torch.equal(again.points[0], batch.points[0])
+
+
+def test_a_finer_raster_leaves_cells_on_the_grid_of_the_logits() -> None:
+    views = [replace(make_view(50), pixel_labels=np.full((H, W), 3, np.uint8))]
+    fine, coarse = collate(views, 2), collate(views, 4)
+    assert fine.lidar.shape[2:] == (20, 28) and coarse.lidar.shape[2:] == (10, 14)
+    assert torch.equal(fine.cell, coarse.cell) and torch.equal(fine.pixel_labels, coarse.pixel_labels)
+    config = ModelConfig(raster_stride=2)
+    model = build_model(config, classes=12, raster_channels=len(RASTER_CHANNELS), point_features=len(POINT_FEATURES))
+    output = model.eval()(fine.image, fine.lidar, fine.present, fine.points, fine.cell)
+    assert output.pixels.shape[2:] == fine.pixel_labels.shape[1:] and torch.isfinite(output.points).all()
 
 
 def test_refusals() -> None:
