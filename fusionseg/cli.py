@@ -257,7 +257,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from fusionseg.deploy.runtime import SENSORS
-    from fusionseg.engine.evaluate import evaluate
+    from fusionseg.engine.evaluate import evaluate, select_frames
     from fusionseg.engine.progress import Progress
     from fusionseg.engine.report import format_report
     from fusionseg.replay.sink import write_json
@@ -265,11 +265,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     model = _load(args)
     log = _open(args, _classes_of(model))
-    with Progress("evaluate", len(log.frames)) as progress:
+    frames = select_frames(log, args.frames)
+    with Progress("evaluate", len(frames)) as progress:
         report = evaluate(
             model,
             log,
-            frames=args.frames,
+            frames=frames,
             cameras=select_cameras(log, args.cameras),
             sensors=SENSORS if args.sensors == "all" else (args.sensors,),
             min_count=args.min_count,
