@@ -74,13 +74,20 @@ class CamVid(Log):
         """The file of a frame number."""
         return self._files[frame]
 
+    def _annotation(self, frame: int) -> Path:
+        file = self._files[frame]
+        return file.parent.with_name(f"{file.parent.name}annot") / f"{file.stem}.png"
+
+    def files(self, frame: int) -> list[Path]:
+        """Picture and annotation."""
+        return [self._files[frame], self._annotation(frame)]
+
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One picture with its dense labels."""
         if frame not in self.frames or camera_name not in self.cameras:
             raise KeyError(f"{self.name} has no frame {frame} of camera {camera_name!r}")
-        file = self._files[frame]
-        annotation = file.parent.with_name(f"{file.parent.name}annot") / f"{file.stem}.png"
-        image = read_image(file)
+        annotation = self._annotation(frame)
+        image = read_image(self._files[frame])
         ids = read_label_image(annotation)
         if ids.shape != image.shape[:2]:
             raise FrameError(f"{annotation}: labels are {ids.shape}, the image is {image.shape[:2]}; sizes must agree")

@@ -88,6 +88,12 @@ class Cityscapes(Log):
         except (KeyError, TypeError, ValueError) as error:
             raise FrameError(f"{calibration}: expected intrinsic with numbers fx, fy, u0, v0 ({error})") from error
 
+    def files(self, frame: int) -> list[Path]:
+        """Picture, annotation and calibration."""
+        file = self._files[frame]
+        annotation = self._beside(file, "gtFine", "_gtFine_labelIds.png")
+        return [file, annotation, self._beside(file, "camera", "_camera.json")]
+
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One picture with its dense labels."""
         if frame not in self.frames or camera_name not in self.cameras:

@@ -122,6 +122,11 @@ class Images(Log):
         self._next = frame + 1
         return np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
 
+    def files(self, frame: int) -> list[Path]:
+        """The picture, or the video; and the calibration."""
+        calibration = self.options.get("calibration")
+        return [self._files[frame] if self._files else self.path, *([Path(calibration)] if calibration else [])]
+
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One picture."""
         if frame not in self.frames or camera_name not in self.cameras:

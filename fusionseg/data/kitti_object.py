@@ -98,6 +98,11 @@ class KittiObjectLog(Log):
                 camera_T_lidar=camera_T_rectified @ rectified_T_velodyne,
             )
 
+    def files(self, frame: int) -> list[Path]:
+        """Sweep, image and calibration."""
+        found = [files[frame] for files in (self._sweeps, self._images) if frame in files]
+        return [*found, self.path / "calib" / f"{frame:06d}.txt"]
+
 
 def _find_splits(path: Path) -> dict[str, Path]:
     """``training``/``testing`` -> folder."""

@@ -127,6 +127,17 @@ class KittiRawLog(Log):
                 sweep_time_ns=_time_ns(self._sweep_times, frame, self.path / "velodyne_points"),
             )
 
+    def files(self, frame: int) -> list[Path]:
+        """Sweep, images, times and the calibration of the day."""
+        date = self.path.resolve().parent
+        folders = [self.path / name for name in ("velodyne_points", *self.cameras)]
+        return [
+            *(files[frame] for files in (self._sweeps, *self._images.values()) if frame in files),
+            *(folder / "timestamps.txt" for folder in folders),
+            date / "calib_cam_to_cam.txt",
+            date / "calib_velo_to_cam.txt",
+        ]
+
 
 def _choose_drive(path: Path, drive: str | None) -> Path:
     drives = find_drives(path)

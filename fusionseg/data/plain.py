@@ -265,6 +265,16 @@ class PlainLog(Log):
                 sweep_time_ns=None if self._numbered or stamp not in self._sweeps else stamp,
             )
 
+    def files(self, frame: int) -> list[Path]:
+        """Sweep, labels, images, poses, calibration and classes."""
+        stamp = self._stamps[frame]
+        images = ((files, self._image_stamp(stamp, name)) for name, files in self._images.items())
+        return [
+            *(files[stamp] for files in (self._sweeps, self._labels) if stamp in files),
+            *(files[image_stamp] for files, image_stamp in images if image_stamp is not None),
+            *(self.path / name for name in ("poses.txt", "calibration.yaml", "labels/classes.yaml")),
+        ]
+
     def _ego_motion(self, sweep_ns: int, image_ns: int) -> NDArray[np.float64]:
         """``lidar(at the image)_T_lidar(at the sweep)``, constant motion between neighbouring sweeps."""
         stamps = list(self._sweeps)

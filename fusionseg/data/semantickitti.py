@@ -144,6 +144,15 @@ class SemanticKittiLog(Log):
                 sweep_time_ns=time_ns,
             )
 
+    def files(self, frame: int) -> list[Path]:
+        """Sweep, labels, images, dense labels, times, poses and calibration."""
+        numbered = (self._sweeps, self._dense, *self._images.values())
+        return [
+            *(files[frame] for files in numbered if frame in files),
+            self.path / "labels" / f"{self._sweeps[frame].stem}.label",
+            *(self.path / name for name in ("times.txt", "poses.txt", "calib.txt")),
+        ]
+
     def world_T_lidar(self, frame: int) -> NDArray[np.float64] | None:
         """(4, 4) pose of the LiDAR, in the LiDAR frame of the sequence's start; None without ``poses.txt``.
 

@@ -2,13 +2,22 @@
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from make_logs import make_plain_log
+from make_logs import (
+    make_camvid_log,
+    make_cityscapes_log,
+    make_kitti_object_log,
+    make_kitti_raw_log,
+    make_pandaset_log,
+    make_plain_log,
+    make_semantickitti_log,
+)
 
 from fusionseg.data.cache import ViewCache
 from fusionseg.data.log import FrameError, Log
@@ -162,10 +171,43 @@ def test_open_log_tells_the_cache_its_options(tmp_path: Path) -> None:
     assert a.options["classes"] == "driving12"
 
 
-def test_every_source_of_pandaset_is_watched(shared_data: Path) -> None:
-    log = open_log(shared_data / "pandaset" / "002")
-    frame = log.frames[0]
-    names = {str(file.relative_to(log.path)) for file in log.files(frame) if file.is_file()}
-    assert {f"lidar/{frame:02d}.pkl.gz", f"annotations/semseg/{frame:02d}.pkl.gz", "lidar/poses.json"} <= names
-    for camera in log.cameras:
-        assert {f"camera/{camera}/{frame:02d}.jpg", f"camera/{camera}/intrinsics.json"} <= names
+_OPENED: list[str] | None = None
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if _OPENED is not None and event == "open" and isinstance(arguments[0], str | Path):
+        _OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(_note)
+
+MAKERS = {
+    "plain": make_plain_log,
+    "semantickitti": make_semantickitti_log,
+    "kitti_raw": make_kitti_raw_log,
+    "kitti_object": make_kitti_object_log,
+    "camvid": make_camvid_log,
+    "cityscapes": make_cityscapes_log,
+    "pandaset": make_pandaset_log,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_file_that_a_loader_opens_is_watched(name: str, tmp_path: Path) -> None:
+    global _OPENED
+    folder = MAKERS[name](tmp_path / "log")
+    _OPENED = []
+    try:
+        log = open_log(folder, name)
+        frame = log.frames[-1]
+        samples = log.frame(frame)
+        opened = {Path(p).resolve() for p in _OPENED}
+    finally:
+        _OPENED = None
+    read = {p for p in opened if p.is_relative_to(tmp_path.resolve()) and p.is_file()}
+    assert len(samples) >= 1 and len(read) >= 2
+    watched = {p.resolve() for p in log.files(frame)}
+    assert read <= watched
+    # of another frame it shares the calibration, not the pictures
+    other = {p.resolve() for p in log.files(log.frames[0])}
+    assert {p for p in watched - other if p.is_file()}
