@@ -280,6 +280,10 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise ValueError(f"{out} holds a run already; go on with --resume, or name another folder with --out")
     if resume and not (out / "config.yaml").exists():
         raise FileNotFoundError(f"{out}: no run to resume here; start it without --resume")
+    if rank() == 0:
+        # what a killed run was writing
+        for part in out.glob(".*.part"):
+            part.unlink()
 
 
 @contextmanager
