@@ -7,10 +7,8 @@ that a data set cannot tell apart (``table.sets``); 255 is ignored everywhere.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 IGNORE = 255
@@ -125,7 +123,7 @@ class LabelMap:
         if ids.size == 0:
             return np.zeros(ids.shape, dtype=np.uint8)
         low, high = int(ids.min()), int(ids.max())
-        if 0 <= low and high < len(lookup):
+        if low >= 0 and high < len(lookup):
             labels = lookup[ids]
             if labels.min() >= 0:
                 known: NDArray[np.uint8] = labels.astype(np.uint8)

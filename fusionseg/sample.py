@@ -58,7 +58,8 @@ class Sample:
         size = (self.camera.height, self.camera.width)
         object.__setattr__(self, "camera_T_lidar", check_rigid(self.camera_T_lidar, f"{where}: camera_T_lidar"))
         if self.points_lidar.ndim != 2 or self.points_lidar.shape[1] != 4:
-            raise ValueError(f"{where}: points have shape {self.points_lidar.shape}; expected (N, 4): x, y, z, intensity")
+            given = self.points_lidar.shape
+            raise ValueError(f"{where}: points have shape {given}; expected (N, 4): x, y, z, intensity")
         if self.image is not None and self.image.shape != (*size, 3):
             raise ValueError(
                 f"{where}: image has shape {self.image.shape}; its camera says {(*size, 3)} (height, width, RGB)"

@@ -69,8 +69,7 @@ def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB."""
-    image: NDArray[np.uint8] = cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return image
+    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def read_label_image(path: Path) -> NDArray[np.integer[Any]]:

@@ -1,6 +1,7 @@
 """The image encoder: any timm backbone that offers features at strides 4, 8, 16 and 32."""
 
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -23,10 +24,13 @@ class ImageEncoder(nn.Module):
         ValueError: timm has no such model, or it has no features at one of the strides.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, *, name: str, pretrained: bool = False) -> None:
         super().__init__()
         try:
-            body = timm.create_model(name, pretrained=pretrained, features_only=True)
+            body: Any = timm.create_model(name, pretrained=pretrained, features_only=True)
         except (RuntimeError, AttributeError) as error:
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
             reason = str(error).splitlines()[0]

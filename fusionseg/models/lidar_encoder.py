@@ -13,6 +13,8 @@ class MaskedStem(nn.Module):
     The renormalisation makes the response independent of how densely the LiDAR samples the window.
     """
 
+    window: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 5) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)

@@ -63,9 +63,7 @@ class Segmenter(nn.Module):
         lidar = _pad(lidar, PAD_MULTIPLE // self.raster_stride)
         image_features = self._encode_image(image, present[:, 0])
         lidar_features, shares = self._encode_lidar(lidar, present[:, 1])
-        fused = [
-            block(image_features[i], lidar_features[i], shares[i], present) for i, block in enumerate(self.fusion)
-        ]
+        fused = [block(image_features[i], lidar_features[i], shares[i], present) for i, block in enumerate(self.fusion)]
         feature, logits = self.head(fused)
         feature, logits = feature[..., :rows, :columns], logits[..., :rows, :columns]
         if self.point_head is not None:
