@@ -23,7 +23,12 @@ BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 the log has unreadable frames, 2 an error, 130 interrupted."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes key=value words only next to CONFIG; people write them after --out too
+    if rest and not ("overrides" in args and all("=" in word and not word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
     if args.command is None:
         parser.print_help()
         return 2

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import tempfile
 import types
 import typing
@@ -240,14 +241,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return dict(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if kind is float and isinstance(value, str):
-        # YAML 1.1 reads 2e-3 as a string
-        try:
-            return float(value)
-        except ValueError as error:
-            raise ValueError(f"{where} is {value!r}; expected a number") from error
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{where} is {value!r}; expected {kind.__name__}")
+        raise ValueError(f"{where} is {value!r}; expected {'a number' if kind is float else kind.__name__}")
     return value
 
 
@@ -314,9 +309,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), kind: type[T] =
         raise ValueError(f"{path}: {error}") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe, with YAML 1.2's numbers: 2e-3 is one, and the frame range 48:56 is none (YAML 1.1 counts in base 60)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in (
+    ("int", r"[-+]?[0-9]+$"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list("-+.0123456789"))
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -52,6 +52,15 @@ def test_help_of_every_command(capsys, command):
     assert f"fusionseg {command}" in capsys.readouterr().out
 
 
+def test_settings_may_follow_the_options(capsys, tmp_path):
+    config = ROOT / "configs" / "student_pandaset.yaml"
+    status, _, err = run(capsys, "train", config, "--out", tmp_path / "run", "epochs=0", "seed=3")
+    assert (status, err.count("\n")) == (2, 1) and "epochs" in err
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(config), "--out", "run", "--epochs=3"])
+    assert stop.value.code == 2
+
+
 def test_no_command_prints_the_list_and_fails(capsys):
     status, out, _ = run(capsys)
     assert status == 2
