@@ -63,7 +63,18 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is read and at which size. ``size`` is (height, width) of the network input in pixels."""
+    """What is read and at which size.
+
+    Attributes:
+        train, val: logs and data sets.
+        size: (height, width) of the network input in pixels.
+        classes: ``driving12``, ``native``, or a YAML file with a table of one's own.
+        cache: folder of prepared views; in the run's folder if left out.
+        max_points: points of a view that a training step uses; the raster is made of all.
+        workers: threads that prepare batches ahead.
+        strict: stop at a frame that cannot be read instead of leaving it out.
+        sky_from_lidar: views with labels for points alone learn sky where the LiDAR looked up and nothing came back.
+    """
 
     train: tuple[SourceConfig, ...] = ()
     val: tuple[SourceConfig, ...] = ()
@@ -73,6 +84,7 @@ class DataConfig:
     max_points: int = 16384
     workers: int = 0
     strict: bool = True
+    sky_from_lidar: bool = True
 
     def __post_init__(self) -> None:
         _check(self, 1, math.inf, "size", "max_points")

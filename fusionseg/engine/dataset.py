@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +21,8 @@ from fusionseg.data.cache import ViewCache
 from fusionseg.data.collate import Batch, collate
 from fusionseg.data.log import FrameError, Log
 from fusionseg.data.open import open_log
-from fusionseg.data.prepare import View, stride_labels
+from fusionseg.data.prepare import CELL_STRIDE, View, stride_labels
+from fusionseg.data.sky import sky_labels
 from fusionseg.data.transforms import augment
 from fusionseg.engine.evaluate import select_frames
 from fusionseg.engine.progress import Progress
@@ -90,7 +92,16 @@ class TrainingViews:
     def view(self, place: Place) -> View:
         """One prepared view, not augmented."""
         (view,) = self._caches[place.source].views(place.frame, [place.camera_name])
-        return view
+        return self._with_sky(view)
+
+    def _with_sky(self, view: View) -> View:
+        """The view with weak sky labels, where it has labels for points alone."""
+        names = self.table.names
+        if not self.config.data.sky_from_lidar or "sky" not in names or view.image is None:
+            return view
+        if view.labels is None or view.pixel_labels is not None:
+            return view
+        return replace(view, pixel_labels=sky_labels(view, names.index("sky")))
 
     def count_labels(self) -> NDArray[np.int64]:
         """(256,) how often each label occurs among points and cells; fills the cache on the way.
@@ -114,8 +125,8 @@ class TrainingViews:
                         logger.warning("frame %d of %s is left out: %s", frame, source.log.name, error)
                         self.places[i] = [place for place in self.places[i] if place.frame != frame]
                         views = []
-                    for view in views:
-                        totals += _label_counts(view, self.config.model.raster_stride)
+                    for view in map(self._with_sky, views):
+                        totals += _label_counts(view)
                     progress.advance()
         if not any(self.places):
             raise ValueError(f"no view of {self._names()} can be read; the warnings above say why")
@@ -147,13 +158,13 @@ class TrainingViews:
         return collate(views, config.model.raster_stride, config.data.max_points, rng)
 
 
-def _label_counts(view: View, stride: int) -> NDArray[np.int64]:
+def _label_counts(view: View) -> NDArray[np.int64]:
     counts = np.zeros(256, dtype=np.int64)
     if view.labels is not None:
         counts += np.bincount(view.labels, minlength=256)
     if view.pixel_labels is not None:
         height, width = view.pixel_labels.shape
-        counts += np.bincount(stride_labels(view.pixel_labels, height, width, stride).ravel(), minlength=256)
+        counts += np.bincount(stride_labels(view.pixel_labels, height, width, CELL_STRIDE).ravel(), minlength=256)
     return counts
 
 
