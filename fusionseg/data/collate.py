@@ -67,7 +67,8 @@ def collate(
     visible = np.zeros((len(views), count), dtype=bool)
     for b, (view, item, rows) in enumerate(zip(views, inputs, chosen, strict=True)):
         if (view.camera.height, view.camera.width) != (height, width):
-            raise ValueError(f"views of {view.camera.width}x{view.camera.height} and {width}x{height} in one batch")
+            sizes = f"{view.camera.width}x{view.camera.height} and {width}x{height}"
+            raise ValueError(f"views of {sizes} in one batch; train on crops of one size (augment.crop)")
         if view.image is not None:
             image[b] = view.image
         points[b, : len(rows)] = item.points[rows]

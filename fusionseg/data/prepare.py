@@ -14,7 +14,7 @@ from fusionseg.labels import IGNORE
 from fusionseg.sample import Sample
 
 # raised with every change of what ``prepare`` makes of a sample: views prepared by older code are then made anew
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 MAX_TIME_OFFSET_S = 0.05
 # of the cells that points look at and that carry dense labels: the stride of the network's logits
 CELL_STRIDE = 4
@@ -103,10 +103,25 @@ def prepare(sample: Sample, size: tuple[int, int], ground: Ground | None = None)
     )
 
 
+def fit_size(size: tuple[int, int], camera: Camera) -> tuple[int, int]:
+    """(height, width) of about as many pixels as ``size``, but in the shape of the image; multiples of the cell.
+
+    An image squeezed into another shape is one the network never saw. Shapes that agree within 2 % keep ``size``.
+    """
+    height, width = size
+    stretch = camera.width * height / (camera.height * width)
+    if abs(stretch - 1) <= 0.02:
+        return size
+    factor = stretch**0.5
+    fitted = (round(side / CELL_STRIDE) * CELL_STRIDE for side in (height / factor, width * factor))
+    rows, columns = (max(CELL_STRIDE, side) for side in fitted)
+    return rows, columns
+
+
 def prepare_frame(samples: Sequence[Sample], size: tuple[int, int]) -> list[View]:
-    """The views of one sweep; the ground is fitted once to the cloud they share."""
+    """The views of one sweep, each at ``fit_size``; the ground is fitted once to the cloud they share."""
     ground = fit_ground(samples[0].points_lidar) if samples else None
-    return [prepare(sample, size, ground) for sample in samples]
+    return [prepare(sample, fit_size(size, sample.camera), ground) for sample in samples]
 
 
 def resize_image(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

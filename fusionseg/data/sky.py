@@ -35,9 +35,8 @@ def open_sky(view: View) -> NDArray[np.bool_]:
     up /= np.linalg.norm(up)
     returned = sample @ up / np.linalg.norm(sample, axis=1)
     highest = np.percentile(returned, 99.5)
-    occupied = np.zeros(rows * columns, dtype=bool)
-    occupied[cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)] = True
-    occupied = occupied.reshape(rows, columns)
+    occupied = np.zeros((rows, columns), dtype=bool)
+    occupied.reshape(-1)[cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)] = True
     top = np.where(occupied.any(axis=0), occupied.argmax(axis=0), 0).astype(np.float32)
     top = cv2.erode(top[None], np.ones((1, WINDOW_CELLS), np.uint8))[0]
     above = np.arange(rows)[:, None] < top - MARGIN_CELLS

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, Protocol
@@ -10,12 +11,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.data.prepare import View, prepare
+from fusionseg.data.prepare import View, fit_size, prepare
 from fusionseg.deploy.result import STAGES, Answer, FrameResult, PointLabels, Result, ViewResult, merge_views
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import Ground, fit_ground
 from fusionseg.geometry.views import virtual_views
 from fusionseg.labels import IGNORE, ClassTable
+from fusionseg.models.shipped import find_model
 from fusionseg.sample import Sample
 
 Sensors = Literal["both", "camera", "lidar"]
@@ -60,7 +62,7 @@ class Model:
     Args:
         session: what runs the network.
         table: the classes it predicts.
-        size: (height, width) of the network input in pixels.
+        size: (height, width) of the network input in pixels; images of another shape keep it, at as many pixels.
         name: how reports call it.
     """
 
@@ -90,7 +92,7 @@ class Model:
             camera_T_lidar: (4, 4) LiDAR frame to camera frame; as ``camera``.
             sensors: which of the sensors the network may use.
             whole_sweep: label the points outside the image too, through virtual views (six more passes).
-            size: (height, width) of the network input in place of the model's own.
+            size: (height, width) of the network input; by default the model's, in the shape of the image.
 
         Raises:
             ValueError: neither image nor points, both but no calibration, or arrays that break ``Sample``'s contract.
@@ -136,7 +138,7 @@ class Model:
     def predict_views(
         self, views: Sequence[View], sensors: Sensors = "both", watch: Stopwatch | None = None
     ) -> list[ViewResult]:
-        """Label prepared views of one size, a few at a time.
+        """Label prepared views, a few of one size at a time.
 
         With ``camera`` the network sees no LiDAR, yet every point gets a label: it is a place to look at. With
         ``lidar`` it sees no image.
@@ -149,8 +151,7 @@ class Model:
         watch = Stopwatch() if watch is None else watch
         masked = [mask_sensors(view, sensors) for view in views]
         results = []
-        for start in range(0, len(masked), CHUNK):
-            chunk = masked[start : start + CHUNK]
+        for chunk in _chunks(masked):
             with watch.stage("preprocess"):
                 inputs = self.session.inputs(chunk)
             with watch.stage("forward"):
@@ -169,13 +170,12 @@ class Model:
         points: NDArray[np.float32],
         sensors: Sensors,
         whole_sweep: bool,
-        size: tuple[int, int] | None,
+        given: tuple[int, int] | None,
     ) -> FrameResult:
-        size = self.size if size is None else size
         watch = Stopwatch()
         with watch.stage("project"):
             ground = fit_ground(points)
-            views = [prepare(sample, size, ground) for sample in samples]
+            views = [prepare(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
         results = self.predict_views(views, sensors, watch)
         names = [sample.camera_name for sample in samples]
         with watch.stage("postprocess"):
@@ -185,7 +185,7 @@ class Model:
             }
             labels = merge_views(len(points), [view.index for view in views], results)
         if whole_sweep and sensors != "camera" and len(points):
-            names += self._fill(labels, points, ground, size, len(samples), watch)
+            names += self._fill(labels, points, ground, given or self.size, len(samples), watch)
         return FrameResult(
             table=self.table,
             pixels=pixels,
@@ -234,25 +234,23 @@ class Model:
 
 
 def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, runtime: str = "torch") -> Model:
-    """A model from a checkpoint file.
+    """A shipped model by its name, or a model from a checkpoint file.
 
     Args:
-        model: a ``.safetensors`` checkpoint of this project.
+        model: a shipped name, as ``student``, or a ``.safetensors`` checkpoint of this project.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads of the network in this process, or None to leave them as they are.
         runtime: what runs the network.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint of this project, or an unknown runtime or device.
+        FileNotFoundError: no such file, nor a shipped model of that name.
+        ValueError: not a checkpoint of this project, damaged shipped weights, or an unknown runtime or device.
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime is {runtime!r}; choose one of {', '.join(RUNTIMES)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; expected at least 1")
-    path = Path(model)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such model file; name a checkpoint (.safetensors) that training wrote")
+    path = find_model(model)
     import torch
 
     from fusionseg.deploy.torch_session import TorchSession
@@ -268,6 +266,13 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, 
     checkpoint = load_checkpoint(path, device=device)
     session = TorchSession(checkpoint.model, device)
     return Model(session, table=checkpoint.table, size=checkpoint.config.data.size, name=path.stem)
+
+
+def _chunks(views: Sequence[View]) -> Iterator[list[View]]:
+    """Neighbouring views of one size, at most ``CHUNK`` together."""
+    for _, group in groupby(views, key=lambda view: (view.camera.height, view.camera.width)):
+        same = list(group)
+        yield from (same[start : start + CHUNK] for start in range(0, len(same), CHUNK))
 
 
 def mask_sensors(view: View, sensors: Sensors) -> View:

@@ -56,7 +56,7 @@ def save_checkpoint(
         "version": fusionseg.__version__,
         "config": json.dumps(to_dict(config)),
         "classes": json.dumps(_table_to_dict(table)),
-        "inputs": json.dumps(_inputs(model)),
+        "inputs": json.dumps(model_inputs(model)),
     }
     taken = sorted(set(metadata) & set(extra or {}))
     if taken:
@@ -111,6 +111,17 @@ def load_fitting(model: nn.Module, path: str | Path) -> list[str]:
     return [name for name in own if name not in fitting]
 
 
+def model_inputs(model: Segmenter) -> dict[str, int]:
+    """How many raster channels and point features the model takes: arguments of ``build_model``."""
+    features = 0
+    if model.point_head is not None:
+        first = model.point_head.point[0]
+        assert isinstance(first, nn.Linear)
+        # the two presence flags are the head's own
+        features = first.in_features - 2
+    return {"raster_channels": model.lidar_encoder.stem.conv.in_channels, "point_features": features}
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors (floats in 32 bits) and the metadata of a file."""
     if not path.is_file():
@@ -145,17 +156,6 @@ def _mismatch(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str |
 def _stored(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu()
     return (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-
-
-def _inputs(model: Segmenter) -> dict[str, int]:
-    """How many raster channels and point features the model takes: arguments of ``build_model``."""
-    features = 0
-    if model.point_head is not None:
-        first = model.point_head.point[0]
-        assert isinstance(first, nn.Linear)
-        # the two presence flags are the head's own
-        features = first.in_features - 2
-    return {"raster_channels": model.lidar_encoder.stem.conv.in_channels, "point_features": features}
 
 
 def _without_pretrained(config: TrainConfig) -> TrainConfig:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from fusionseg.models.fusion import Fusion
 from fusionseg.models.head import PointHead, TopDownHead
-from fusionseg.models.image_encoder import ImageEncoder
+from fusionseg.models.image_encoder import STRIDES, ImageEncoder
 from fusionseg.models.lidar_encoder import LidarEncoder
 
 PAD_MULTIPLE = 32
@@ -81,26 +81,47 @@ class Segmenter(nn.Module):
         )
 
     def _encode_image(self, image: Tensor, present: Tensor) -> list[Tensor]:
-        # in training, absent views stay out of the batch statistics (and cost nothing)
-        if not self.training or bool(present.all()):
+        if _runs_whole(present):
             return list(self.image_encoder(image))
         rows = present.nonzero()[:, 0]
-        picked = self.image_encoder(image[rows if len(rows) else slice(0, 1)])
-        return [_spread(feature, rows, len(image)) for feature in picked]
+        if not len(rows):
+            return _nothing(image, self.image_encoder.channels)
+        return [_spread(feature, rows, len(image)) for feature in self.image_encoder(image[rows])]
 
     def _encode_lidar(self, lidar: Tensor, present: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if not self.training or bool(present.all()):
+        if _runs_whole(present):
             features, shares = self.lidar_encoder(lidar)
             return list(features), list(shares)
         rows = present.nonzero()[:, 0]
-        features, shares = self.lidar_encoder(lidar[rows if len(rows) else slice(0, 1)])
+        if not len(rows):
+            channels = self.lidar_encoder.channels
+            empty = lidar.new_zeros((*lidar.shape[:2], *(side * self.raster_stride for side in lidar.shape[2:])))
+            return _nothing(empty, channels), _nothing(empty, (1,) * len(channels))
+        features, shares = self.lidar_encoder(lidar[rows])
         return [_spread(f, rows, len(lidar)) for f in features], [_spread(s, rows, len(lidar)) for s in shares]
+
+
+def _runs_whole(present: Tensor) -> bool:
+    """Whether an encoder runs on all views: none is absent, or a graph without control flow is being made.
+
+    Else absent views stay out of the batch statistics and cost nothing; their features are never looked at.
+    """
+    return torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or bool(present.all())
+
+
+def _nothing(image: Tensor, channels: tuple[int, ...]) -> list[Tensor]:
+    """Zeros in place of features at strides 4 to 32 of an image (B, C, H, W)."""
+    batch, _, rows, columns = image.shape
+    return [
+        image.new_zeros((batch, width, rows // stride, columns // stride))
+        for width, stride in zip(channels, STRIDES, strict=True)
+    ]
 
 
 def _spread(feature: Tensor, rows: Tensor, batch: int) -> Tensor:
     """Rows of a sub-batch at their places in the batch, zeros elsewhere."""
     full = feature.new_zeros((batch, *feature.shape[1:]))
-    return full.index_copy(0, rows, feature[: len(rows)])
+    return full.index_copy(0, rows, feature)
 
 
 def _pad(x: Tensor, multiple: int) -> Tensor:

@@ -7,6 +7,7 @@ from fusionseg.data.prepare import (
     POINT_FEATURES,
     RASTER_CHANNELS,
     encode,
+    fit_size,
     grid_size,
     prepare,
     prepare_frame,
@@ -124,3 +125,20 @@ def test_resizing() -> None:
     assert grid_size(7, 9, 4) == (2, 3)
     np.testing.assert_array_equal(stride_labels(dense, 7, 9, 4), dense[np.ix_([2, 6], [2, 6, 8])])
     assert (stride_labels(None, 7, 9, 4) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "fitted"),
+    [
+        ((1080, 1920), (360, 640)),
+        ((376, 672), (360, 640)),  # within 2 %
+        ((375, 1242), (264, 872)),
+        ((360, 480), (416, 556)),
+        ((1000, 10), (4800, 48)),
+    ],
+)
+def test_the_input_keeps_the_shape_of_the_image(image, fitted):
+    height, width = image
+    camera = Camera.from_focal(width, height, 500, 500, width / 2, height / 2)
+    assert fit_size((360, 640), camera) == fitted
+    assert fitted[0] * fitted[1] == pytest.approx(360 * 640, rel=0.01)

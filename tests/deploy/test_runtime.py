@@ -7,7 +7,7 @@ import pytest
 from fakes import FakeSession
 
 from fusionseg.config import DataConfig, ModelConfig, TrainConfig
-from fusionseg.data.prepare import prepare
+from fusionseg.data.prepare import prepare, prepare_frame
 from fusionseg.deploy.result import PointLabels, ViewResult, merge_views
 from fusionseg.deploy.runtime import Model, load
 from fusionseg.geometry.camera import Camera
@@ -99,6 +99,19 @@ def test_views_are_labelled_in_chunks_in_order() -> None:
     assert session.batches == [6, 6, 1]
     assert [int(r.points[0]) for r in results] == [i % 12 for i in range(13)]
     assert all(len(r.points) == len(v.index) == 2 for r, v in zip(results, views, strict=True))
+
+
+def test_views_of_several_shapes_are_labelled_apart_in_order() -> None:
+    session = FakeSession({name: (i, 0.5) for i, name in enumerate("abcd")})
+    wide = CAMERA.resize(2 * CAMERA.width, CAMERA.height)
+    names = (("a", CAMERA), ("b", wide), ("c", wide), ("d", CAMERA))
+    samples = [dataclasses.replace(sample(name, image=None), camera=camera) for name, camera in names]
+    views = prepare_frame(samples, SIZE)
+    shapes = [(view.camera.height, view.camera.width) for view in views]
+    assert shapes == [SIZE, (16, 44), (16, 44), SIZE]
+    results = model(session).predict_views(views)
+    assert session.batches == [1, 2, 1]
+    assert [(result.size, int(result.points[0])) for result in results] == list(zip(shapes, range(4), strict=True))
 
 
 def test_stride_4_labels_at_any_size() -> None:

@@ -203,3 +203,19 @@ def test_teacher_sized_networks_run(encoder: str) -> None:
 def test_settings_that_no_network_can_have(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("present", [[[1, 1], [1, 0], [0, 1]], [[1, 0]] * 3, [[0, 1]] * 3])
+@pytest.mark.parametrize("stride", [2, 4])
+def test_skipping_an_absent_sensor_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, present: list[list[int]], stride: int
+) -> None:
+    """The exported graph runs both encoders whatever is there; the answers are those of the run that skips."""
+    config = replace(SMALL, raster_stride=stride)
+    arguments = inputs(45, 61, views=3, stride=stride)
+    arguments[2] = torch.tensor(present, dtype=torch.float32)
+    skipping = run(arguments, config)
+    monkeypatch.setattr("fusionseg.models.segmenter._runs_whole", lambda present: True)
+    whole = run(arguments, config)
+    torch.testing.assert_close(skipping.pixels, whole.pixels)
+    torch.testing.assert_close(skipping.points, whole.points)
