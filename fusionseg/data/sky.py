@@ -13,15 +13,17 @@ LOWEST_DEG = 3.0
 # around the topmost return of a column, for wires, leaves and what the beams miss
 MARGIN_CELLS = 2
 WINDOW_CELLS = 7
+# so many open cells below the highest returns, and the rest of the column is sky too
+OPEN_CELLS = 3
 MIN_POINTS = 100
 
 
 def open_sky(view: View) -> NDArray[np.bool_]:
-    """(h, w) bool on the stride-4 grid: cells above the topmost return around, at elevations that the sweep covers.
+    """(h, w) bool on the stride-4 grid: cells above the topmost return around, where the sweep could have returned more.
 
-    The elevation of a ray is taken against the fitted ground, whose normal follows from the points' heights; covered is
-    what lies between ``LOWEST_DEG`` and the highest returns of the view (99.5 %). Nothing is marked where the view has
-    no returns to compare with.
+    The elevation of a ray is taken against the fitted ground, whose normal follows from the points' heights. A column is
+    open if ``OPEN_CELLS`` between ``LOWEST_DEG`` and the highest returns of the view (99.5 %) are; then it is sky up to
+    the image's edge. Nothing is marked where the view has no returns to compare with.
     """
     rows, columns = grid_size(view.camera.height, view.camera.width, CELL_STRIDE)
     nothing = np.zeros((rows, columns), dtype=bool)
@@ -41,8 +43,11 @@ def open_sky(view: View) -> NDArray[np.bool_]:
     top = cv2.erode(top[None], np.ones((1, WINDOW_CELLS), np.uint8))[0]
     above = np.arange(rows)[:, None] < top - MARGIN_CELLS
     elevation = _cell_rays(view, rows, columns) @ up
-    seen: NDArray[np.bool_] = above & (elevation > np.sin(np.radians(LOWEST_DEG))) & (elevation < highest)
-    return seen
+    above &= elevation > np.sin(np.radians(LOWEST_DEG))
+    seen = above & (elevation < highest)
+    # what stands so far below the LiDAR's upper edge does not reach above it either
+    sky: NDArray[np.bool_] = above & (seen.sum(axis=0) >= OPEN_CELLS)
+    return sky
 
 
 def _cell_rays(view: View, rows: int, columns: int) -> NDArray[np.float64]:
