@@ -21,12 +21,12 @@ def load(model: str | Path, **options: Any) -> Model:
     """A model ready to label frames: ``fusionseg.deploy.runtime.load``, imported only now.
 
     Args:
-        model: a checkpoint file of this project.
+        model: a shipped name (``fusionseg models`` lists them), as ``student``, or a checkpoint file.
         **options: as there (``device``, ``threads``, ``runtime``).
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint of this project, or an unknown runtime or device.
+        FileNotFoundError: no such file, nor a shipped model of that name.
+        ValueError: not a checkpoint of this project, damaged shipped weights, or an unknown runtime or device.
     """
     from fusionseg.deploy.runtime import load as load_model
 
