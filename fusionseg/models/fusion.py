@@ -1,6 +1,7 @@
 """Bidirectional fusion of image and LiDAR features of one stride: a gate, linear or full cross-attention."""
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,13 +56,13 @@ class CrossAttention(nn.Module):
 
     def forward(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """target, source (B, C, H, W), weight (B, 1, H, W) of the source -> (B, C, H, W)."""
-        batch, channels, rows, columns = target.shape
-        shape = (batch, self.heads, channels // self.heads, rows * columns)
-        query = self.query(target).reshape(shape)
-        key, value = self.key_value(source).chunk(2, dim=1)
+        query = rearrange(self.query(target), "b (heads d) y x -> b heads d (y x)", heads=self.heads)
+        key, value = rearrange(
+            self.key_value(source), "b (kv heads d) y x -> kv b heads d (y x)", kv=2, heads=self.heads
+        )
         attend = linear_attention if self.kind == "linear" else full_attention
-        mixed = attend(query, key.reshape(shape), value.reshape(shape), weight.reshape(batch, 1, 1, rows * columns))
-        answer: Tensor = self.out(mixed.reshape(batch, channels, rows, columns))
+        mixed = attend(query, key, value, rearrange(weight, "b 1 y x -> b 1 1 (y x)"))
+        answer: Tensor = self.out(rearrange(mixed, "b heads d (y x) -> b (heads d) y x", y=target.shape[-2]))
         return target + answer
 
 
