@@ -221,7 +221,7 @@ class Renderer:
         power, material = self.light.lamps, self.world.triangles.material[triangle]
         rotation = world_T_lidar[:3, :3].astype(np.float32)
         at = (world_T_lidar[:3, 3] + world_T_lidar[:3, :3] @ _LAMPS_LIDAR_M).astype(np.float32)
-        from_lamps: Floats = (points - at) @ rotation
+        from_lamps = np.asarray((points - at) @ rotation, dtype=np.float32)
         own = lights.headlight(from_lamps, normal @ rotation)
         own = own * np.where(material == Material.SIGN, np.float32(3.0), np.float32(1.0))  # retroreflective
         radiance += power * own[:, None] * what.albedo * np.array([1.0, 0.95, 0.85], np.float32)
