@@ -18,6 +18,8 @@ PREPARE_VERSION = 2
 MAX_TIME_OFFSET_S = 0.05
 # of the cells that points look at and that carry dense labels: the stride of the network's logits
 CELL_STRIDE = 4
+# beyond it returns are junk, whose squares overflow float32; one such number would spoil the whole view
+FARTHEST_M = 1000.0
 RASTER_CHANNELS = ("valid", "log_range", "direction_x", "direction_y", "height", "intensity", "log_count", "log_spread")
 POINT_FEATURES = ("log_range", "height", "intensity", "log_depth_ratio", "cell_u", "cell_v")
 
@@ -149,15 +151,18 @@ def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
 def encode(view: View, stride: int) -> Inputs:
     """Raster of a stride and point features of a view.
 
-    They depend on the camera and the ground, not on where the LiDAR sits.
+    They depend on the camera and the ground, not on where the LiDAR sits, and are finite whatever the file holds.
     """
     rows, columns = grid_size(view.camera.height, view.camera.width, stride)
     raster = np.zeros((len(RASTER_CHANNELS), rows * columns), dtype=np.float32)
-    depth = view.points_camera[:, 2]
+    depth = np.minimum(view.points_camera[:, 2], np.float32(FARTHEST_M))
     cell = cells(view.uv, view.camera.width, view.camera.height, stride)
-    range_m = np.sqrt(np.einsum("ij,ij->i", view.points_camera, view.points_camera))
-    log_range = np.log(np.maximum(range_m, 0.5)) * np.float32(0.25)
-    height = np.clip(view.height_m, -3.0, 12.0) * np.float32(0.25)
+    with np.errstate(over="ignore"):
+        range_m = np.sqrt(np.einsum("ij,ij->i", view.points_camera, view.points_camera))
+    log_range = np.log(np.clip(range_m, 0.5, FARTHEST_M)) * np.float32(0.25)
+    # fmin and fmax take the number where the other is NaN
+    height = np.fmax(np.fmin(view.height_m, 12.0), -3.0) * np.float32(0.25)
+    intensity = np.fmin(np.fmax(view.intensity, 0.0), 1.0)
     nearest = nearest_per_cell(cell, depth, rows * columns)
     filled = np.flatnonzero(nearest >= 0)
     chosen = nearest[filled]
@@ -165,7 +170,7 @@ def encode(view: View, stride: int) -> Inputs:
     raster[1, filled] = log_range[chosen]
     raster[2:4, filled] = (view.points_camera[chosen, :2] / range_m[chosen, None]).T
     raster[4, filled] = height[chosen]
-    raster[5, filled] = view.intensity[chosen]
+    raster[5, filled] = intensity[chosen]
     raster[6] = np.log1p(np.bincount(cell, minlength=rows * columns)) * np.float32(0.5)
     # the first depth of each cell, spread back to the cell's points
     surface = np.ones(rows * columns, dtype=np.float32)
@@ -178,7 +183,7 @@ def encode(view: View, stride: int) -> Inputs:
         cell = cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)
     within = (view.uv + 0.5) * np.float32(1.0 / CELL_STRIDE)
     within -= np.floor(within) + 0.5
-    points = np.column_stack([log_range, height, view.intensity, np.minimum(log_ratio, 2.0), within])
+    points = np.column_stack([log_range, height, intensity, np.minimum(log_ratio, 2.0), within])
     return Inputs(raster.reshape(-1, rows, columns), points.astype(np.float32, copy=False), cell)
 
 

@@ -142,3 +142,20 @@ def test_the_input_keeps_the_shape_of_the_image(image, fitted):
     camera = Camera.from_focal(width, height, 500, 500, width / 2, height / 2)
     assert fit_size((360, 640), camera) == fitted
     assert fitted[0] * fitted[1] == pytest.approx(360 * 640, rel=0.01)
+
+
+def test_junk_numbers_in_one_return_leave_the_others_alone() -> None:
+    """One NaN or overflow in the raster would reach every pixel of the view."""
+    good = ground_cloud(1.6)
+    junk = np.array(
+        [[8, 0, 0, np.nan], [9, 1, 0, -np.inf], [9, -1, 0, np.inf], [1e25, 1e24, 0, 0.5], [3e38, 1e38, 1e38, 0.5]],
+        dtype=np.float32,
+    )
+    inputs = encode(prepare(make_sample(np.concatenate([junk, good])), (96, 128)), 4)
+    assert np.isfinite(inputs.raster).all() and np.isfinite(inputs.points).all()
+    assert np.abs(inputs.raster).max() < 10
+    intensity = inputs.points[:, POINT_FEATURES.index("intensity")]
+    assert intensity[:3].tolist() == [0, 0, 1]
+    clean = encode(prepare(make_sample(good), (96, 128)), 4)
+    # heights are fitted to every 20,000th point or so, which the junk in front shifts
+    np.testing.assert_allclose(inputs.points[-len(clean.points) :, :3], clean.points[:, :3], atol=1e-3)
