@@ -141,7 +141,7 @@ class Model:
         """Label prepared views, a few of one size at a time.
 
         With ``camera`` the network sees no LiDAR, yet every point gets a label: it is a place to look at. With
-        ``lidar`` it sees no image.
+        ``lidar`` it sees no image. A view that neither sensor looks into stays unknown (255).
 
         Raises:
             ValueError: unknown sensors.
@@ -159,9 +159,8 @@ class Model:
             for b, view in enumerate(chunk):
                 count = len(view.index)
                 size = (view.camera.height, view.camera.width)
-                results.append(
-                    ViewResult(answer.pixels[b], answer.points[b, :count], answer.confidence[b, :count], size)
-                )
+                result = ViewResult(answer.pixels[b], answer.points[b, :count], answer.confidence[b, :count], size)
+                results.append(result if _has_input(view) else _unknown(result))
         return results
 
     def _label(
@@ -280,6 +279,16 @@ def mask_sensors(view: View, sensors: Sensors) -> View:
     if sensors == "camera":
         return replace(view, lidar_present=False)
     return replace(view, image=None) if sensors == "lidar" else view
+
+
+def _has_input(view: View) -> bool:
+    return view.image is not None or (view.lidar_present and len(view.index) > 0)
+
+
+def _unknown(result: ViewResult) -> ViewResult:
+    """The same without an answer: what the network says of a view without any input is made up."""
+    pixels, points = (np.full_like(labels, IGNORE) for labels in (result.pixels, result.points))
+    return ViewResult(pixels, points, np.zeros_like(result.confidence), result.size)
 
 
 def _points(points_lidar: NDArray[np.float32] | None) -> NDArray[np.float32]:

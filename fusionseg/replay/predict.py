@@ -51,7 +51,12 @@ def predict_files(
     if calibration not in MISSING:
         camera, camera_T_lidar, intensity_max = _camera(calibration, camera_name)
     cloud = None if points in MISSING else read_points(points, intensity_max)
-    if (sensors == "camera" and pixels is None) or (sensors == "lidar" and cloud is None):
+    if pixels is not None and camera is not None and pixels.shape[:2] != (camera.height, camera.width):
+        raise ValueError(
+            f"{image}: image is {pixels.shape[1]}x{pixels.shape[0]}, {calibration} says "
+            f"{camera.width}x{camera.height}; give the calibration of this image size"
+        )
+    if (sensors == "camera" and pixels is None) or (sensors == "lidar" and (cloud is None or not len(cloud))):
         raise ValueError(f"sensors is {sensors}, and there is nothing from that sensor; use both")
     result = model(pixels, cloud, camera, camera_T_lidar, sensors=sensors, size=size)
     return _write(out, result, cloud, camera, camera_T_lidar)

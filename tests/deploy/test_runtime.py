@@ -269,3 +269,19 @@ def test_what_cannot_be_loaded_is_named(
     arguments = {"model": checkpoint} | options
     with pytest.raises(error, match=message):
         load(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_view_without_any_sensor_is_unknown() -> None:
+    """A camera whose picture is lost must not label points from nothing."""
+    session = FakeSession({}, default=(3, 0.9))
+    samples = [sample("lost", image=None), sample("back", BACKWARD)]
+    seen = model(session).predict_frame(samples, sensors="camera")
+    assert seen.points.tolist() == [255, 255, 3, 255, 255]
+    assert seen.confidence.tolist() == pytest.approx([0, 0, 0.9, 0, 0])
+    assert (seen.pixels["lost"] == 255).all() and (seen.pixels["back"] == 3).all()
+    # LiDAR alone can label the same view, but not one in which there is no point
+    up = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    blind = sample("blind", up)
+    scanned = model(session).predict_frame([samples[0], blind], sensors="lidar", whole_sweep=False)
+    assert (scanned.pixels["lost"] == 3).all() and scanned.points.tolist()[:2] == [3, 3]
+    assert (scanned.pixels["blind"] == 255).all()

@@ -4,6 +4,7 @@ from make_logs import make_plain_log
 
 from fusionseg.data.files import read_image, read_label_image
 from fusionseg.replay.predict import predict_files
+from fusionseg.replay.sink import write_label_image
 
 
 @pytest.fixture
@@ -44,3 +45,17 @@ def test_bad_calls_say_what_to_do(tmp_path, tiny_model, bare, arguments, options
     files = dict(zip(("IMAGE", "POINTS", "CALIB"), bare, strict=True))
     with pytest.raises(ValueError, match=message):
         predict_files(tiny_model, *(files.get(a, a) for a in arguments), tmp_path / "out", **options)
+
+
+def test_an_image_of_another_size_than_its_calibration_is_named(tmp_path, tiny_model, bare):
+    image = tmp_path / "small.png"
+    write_label_image(image, np.zeros((10, 20), np.uint8))
+    with pytest.raises(ValueError, match=r"small.png: image is 20x10, .*calibration.yaml says \d+x\d+; give"):
+        predict_files(tiny_model, str(image), bare[1], bare[2], tmp_path / "out", camera_name="front")
+
+
+def test_an_empty_sweep_is_nothing_for_lidar_alone(tmp_path, tiny_model, bare):
+    np.save(tmp_path / "empty.npy", np.zeros((0, 4), np.float32))
+    arguments = (bare[0], str(tmp_path / "empty.npy"), bare[2], tmp_path / "out")
+    with pytest.raises(ValueError, match="nothing from that sensor"):
+        predict_files(tiny_model, *arguments, camera_name="front", sensors="lidar")
