@@ -3,10 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+# the others wait while the first process prepares views and validates; torch would give up after 10 or 30 minutes
+PATIENCE = timedelta(hours=12)
 
 
 def rank() -> int:
@@ -57,7 +61,7 @@ def process_group(device: str) -> Iterator[torch.device]:
     if started:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield chosen
     finally:

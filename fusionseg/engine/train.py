@@ -141,7 +141,7 @@ class _Run:
         first = rank() == 0
         if first:
             save_config(self.config, self.out / "config.yaml")
-        with RunWriter(self.out if first else None, self.progress.history) as writer:
+        with RunWriter(self.out if first else None, self.progress.step) as writer:
             while self.progress.epoch < self.config.epochs:
                 self._epoch(writer, stop)
                 self._end_epoch(writer)

@@ -17,10 +17,10 @@ class RunWriter:
 
     Args:
         out: the run's folder, or None to write nothing (all processes but the first).
-        history: rows of the epochs before (a resumed run).
+        steps: done before (a resumed run); what a killed run noted after them is taken back.
     """
 
-    def __init__(self, out: Path | None, history: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, out: Path | None, steps: int = 0) -> None:
         self._out = out
         self._events: Any = None
         if out is None:
@@ -30,8 +30,7 @@ class RunWriter:
         except ImportError:
             logger.info("tensorboard is not installed (pip install fusionseg[train]); log.jsonl has the numbers")
             return
-        first = history[-1]["step"] + 1 if history else 1
-        self._events = SummaryWriter(str(out / "tensorboard"), purge_step=first)
+        self._events = SummaryWriter(str(out / "tensorboard"), purge_step=steps + 1)
 
     def step(self, step: int, loss: float, terms: Mapping[str, float], rate: float) -> None:
         """The loss, its terms and the learning rate of one step."""

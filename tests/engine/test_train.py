@@ -26,6 +26,7 @@ from fusionseg.engine.dataset import TrainingViews, prefetch
 from fusionseg.engine.optimizer import MovingAverage, learning_rate, make_optimizer
 from fusionseg.engine.train import train
 from fusionseg.engine.validate import score
+from fusionseg.engine.writer import RunWriter
 from fusionseg.labels import DRIVING12
 from fusionseg.models.checkpoint import load_checkpoint
 
@@ -71,7 +72,9 @@ def test_points_and_dense_pixels_mix(plain_log: Path, view_cache: Path, tmp_path
     camvid = make_camvid_log(tmp_path / "camvid")
     config = tiny_config(plain_log, view_cache, epochs=1)
     dense = SourceConfig(str(camvid), "camvid", split="train", weight=2.0)
-    config = replace(config, data=replace(config.data, train=(*config.data.train, dense)))
+    # their images have different shapes, and a batch has one
+    augment = replace(config.augment, crop=(48, 64))
+    config = replace(config, data=replace(config.data, train=(*config.data.train, dense)), augment=augment)
     views = TrainingViews(config, view_cache)
     counts = views.count_labels()
     # no LiDAR return is sky: only the dense labels know it
@@ -270,3 +273,11 @@ def test_shipped_configs_are_complete_and_build(name: str) -> None:
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert millions < 2.5 if "student" in name else 20 < millions < 60
     assert (config.data.train[0].frames, config.data.val[0].frames) == ("0:44", "48:56")
+
+
+def test_a_resumed_run_takes_back_only_events_after_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", lambda folder, purge_step: given.append(purge_step))
+    RunWriter(tmp_path)
+    RunWriter(tmp_path, 150)
+    assert given == [1, 151]
