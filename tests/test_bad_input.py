@@ -270,6 +270,24 @@ OPENING = [
         ("'50 ms'", "number"),
     ),
     Bad(
+        "plain: infinite tolerance",
+        "plain",
+        calibration(lambda c: c.update(tolerance_ns=float("inf"))),
+        ("tolerance_ns is inf", "expected a positive number"),
+    ),
+    Bad(
+        "plain: keys of two types that a camera does not have",
+        "plain",
+        calibration(lambda c: c["cameras"]["front"].update({1: 2, "zoom": 3})),
+        ("unknown key '1'", "a camera has K"),
+    ),
+    Bad(
+        "pandaset: poses are no list",
+        "pandaset",
+        content("lidar/poses.json", b"null", 0),
+        ("expected a list of poses",),
+    ),
+    Bad(
         "plain: image folder without calibration",
         "plain",
         lambda folder: (folder / "images" / "front").rename(folder / "images" / "rear"),

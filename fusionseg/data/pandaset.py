@@ -219,7 +219,10 @@ def _poses(folder: Path) -> list[NDArray[np.float64]]:
     """world_T_sensor per frame number."""
     file = folder / "poses.json"
     poses = []
-    for i, entry in enumerate(_json(file)):
+    entries = _json(file)
+    if not isinstance(entries, list):
+        raise ValueError(f"{file}: holds {type(entries).__name__}; expected a list of poses, one per frame")
+    for i, entry in enumerate(entries):
         try:
             heading = [float(entry["heading"][key]) for key in "wxyz"]
             position = [float(entry["position"][key]) for key in "xyz"]

@@ -22,6 +22,7 @@ image of each camera within the tolerance; with poses the ego motion between the
 
 import bisect
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from fusionseg.data.files import read_bytes, read_image
 from fusionseg.data.images import IMAGE_SUFFIXES, read_yaml
 from fusionseg.data.log import FrameError, Log, frame_errors
 from fusionseg.data.points import POINT_SUFFIXES, read_points
+from fusionseg.data.recent import Recent
 from fusionseg.geometry.camera import Camera, camera_from_dict
 from fusionseg.geometry.transform import check_rigid, compose, invert, make_transform, rotation_from_quaternion
 from fusionseg.geometry.views import virtual_views
@@ -68,7 +70,8 @@ def read_calibration(path: str | Path) -> Calibration:
     content: dict[str, Any] = dict(read_yaml(path))
     intensity_max, tolerance_ns = content.pop("intensity_max", None), content.pop("tolerance_ns", TOLERANCE_NS)
     for key, value in (("intensity_max", intensity_max), ("tolerance_ns", tolerance_ns)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value) and value >= 0):
             raise ValueError(f"{path}: {key} is {value!r}; expected a positive number")
     entries: Any = {"camera": content}
     if "cameras" in content:
@@ -161,7 +164,7 @@ class PlainLog(Log):
         self._stamps = self._frame_stamps()
         self.frames = list(self._stamps)
         self._poses = self._read_poses()
-        self._last: tuple[int, tuple[Any, ...]] | None = None
+        self._recent = Recent(self._read_cloud)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -249,7 +252,7 @@ class PlainLog(Log):
                 )
             if not self._numbered and self._poses is not None:
                 camera_T_lidar = camera_T_lidar @ self._ego_motion(stamp, image_stamp)
-        points, labels, instances = self._cloud(frame, stamp)
+        points, labels, instances = self._recent(stamp)
         with frame_errors():
             return Sample(
                 log=self.name,
@@ -290,14 +293,12 @@ class PlainLog(Log):
         turn = cv2.Rodrigues(cv2.Rodrigues(motion[:3, :3])[0] * part)[0]
         return invert(make_transform(turn, motion[:3, 3] * part))
 
-    def _cloud(self, frame: int, stamp: int) -> tuple[Any, ...]:
-        """Points, labels and instances of a sweep; the last one is kept, so that the views of a frame share it."""
-        if self._last is None or self._last[0] != frame:
-            if stamp not in self._sweeps:
-                return np.zeros((0, 4), dtype=np.float32), None, None
-            points = read_points(self._sweeps[stamp], self._calibration.intensity_max)
-            self._last = (frame, (points, *self._read_labels(stamp, len(points))))
-        return self._last[1]
+    def _read_cloud(self, stamp: int) -> tuple[Any, ...]:
+        """Points, labels and instances of a sweep; no points where an image has none."""
+        if stamp not in self._sweeps:
+            return np.zeros((0, 4), dtype=np.float32), None, None
+        points = read_points(self._sweeps[stamp], self._calibration.intensity_max)
+        return points, *self._read_labels(stamp, len(points))
 
     def _read_labels(self, stamp: int, count: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint16] | None]:
         file = self._labels.get(stamp)

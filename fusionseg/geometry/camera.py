@@ -166,7 +166,7 @@ def camera_from_dict(entry: dict[str, Any], where: str) -> Camera:
             raise ValueError(f"{where}: key {key!r} is missing; a camera needs K and size (width, height)")
     unknown = set(entry) - known
     if unknown:
-        raise ValueError(f"{where}: unknown key {min(unknown)!r}; a camera has {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: unknown key {min(map(str, unknown))!r}; a camera has {', '.join(sorted(known))}")
     try:
         width, height = (int(v) for v in entry["size"])
         K: ArrayLike = entry["K"]
@@ -175,5 +175,5 @@ def camera_from_dict(entry: dict[str, Any], where: str) -> Camera:
             K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
         distortion = np.asarray(entry.get("distortion") or [], dtype=np.float64)
         return Camera(width, height, np.asarray(K, dtype=np.float64), entry.get("model", "pinhole"), distortion)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {error}") from error
