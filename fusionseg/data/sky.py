@@ -19,11 +19,11 @@ MIN_POINTS = 100
 
 
 def open_sky(view: View) -> NDArray[np.bool_]:
-    """(h, w) bool on the stride-4 grid: cells above the topmost return around, where the sweep could have returned more.
+    """(h, w) bool on the stride-4 grid: cells above the topmost return around, where the sweep could return more.
 
-    The elevation of a ray is taken against the fitted ground, whose normal follows from the points' heights. A column is
-    open if ``OPEN_CELLS`` between ``LOWEST_DEG`` and the highest returns of the view (99.5 %) are; then it is sky up to
-    the image's edge. Nothing is marked where the view has no returns to compare with.
+    The elevation of a ray is taken against the fitted ground, whose normal follows from the points' heights. A column
+    is open if ``OPEN_CELLS`` between ``LOWEST_DEG`` and the highest returns of the view (99.5 %) are; then it is sky up
+    to the image's edge. Nothing is marked where the view has no returns to compare with.
     """
     rows, columns = grid_size(view.camera.height, view.camera.width, CELL_STRIDE)
     nothing = np.zeros((rows, columns), dtype=bool)
