@@ -22,7 +22,9 @@ def import_open3d() -> Any:
     try:
         return importlib.import_module("open3d")
     except ModuleNotFoundError as error:
-        raise ValueError(f".pcd, .ply and synthetic worlds need open3d ({error}); install it: pip install 'fusionseg[logs]'") from error
+        raise ValueError(
+            f".pcd, .ply and synthetic worlds need open3d ({error}); install it: pip install 'fusionseg[logs]'"
+        ) from error
     except (ImportError, OSError) as error:
         library = re.match(r"(lib[\w.+-]+?)\.so", str(error))
         name = library.group(1) if library else ""
