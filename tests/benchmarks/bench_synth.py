@@ -1,4 +1,4 @@
-"""A synthetic frame (1242x375, 64 beams, shadows, files) against bare casting of the same rays, in one run on one thread.
+"""A synthetic frame (1242x375, 64 beams, shadows, files) against bare casting of its rays: one run, one thread.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest tests/benchmarks/bench_synth.py
 """
