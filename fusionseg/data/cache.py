@@ -39,8 +39,9 @@ _BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFil
 class ViewCache:
     """The prepared views of a log at one size, one uncompressed ``.npz`` each under ``folder/<key>/``.
 
-    The key tells apart format, path, options, class table, size and version of the preparation. A view is made anew
-    when a file of its frame (``Log.files``) has another size or time than it had, or when its own file is broken.
+    The key tells apart format, path, options, class table (with the content of its file), size and version of the
+    preparation. A view is made anew when a file of its frame (``Log.files``) has another size or time than it had, or
+    when its own file is broken.
 
     Args:
         folder: where they are kept, or None to prepare them each time.
@@ -118,10 +119,18 @@ def _key(log: Log, size: tuple[int, int]) -> str:
         PREPARE_VERSION,
         [log.format, kind.__module__, kind.__qualname__, str(Path(log.path).resolve()), log.name],
         sorted((name, repr(value)) for name, value in log.options.items()),
+        _class_file(log.options.get("classes")),
         [log.table.name, log.table.names, log.table.sets],
         [int(v) for v in size],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _class_file(classes: Any) -> str | None:
+    """What a class table of one's own says: its ids may change their meaning while its classes stay."""
+    if not (isinstance(classes, str) and classes.endswith((".yaml", ".yml")) and Path(classes).is_file()):
+        return None
+    return hashlib.sha256(Path(classes).read_bytes()).hexdigest()
 
 
 def _fingerprint(files: Sequence[Path]) -> list[list[Any]]:

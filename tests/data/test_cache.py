@@ -211,3 +211,16 @@ def test_every_file_that_a_loader_opens_is_watched(name: str, tmp_path: Path) ->
     # of another frame it shares the calibration, not the pictures
     other = {p.resolve() for p in log.files(log.frames[0])}
     assert {p for p in watched - other if p.is_file()}
+
+
+def test_another_meaning_of_an_id_makes_it_stale(tmp_path: Path) -> None:
+    """The classes of the table stay; only what the data set's ids stand for changes."""
+    folder, table = make_camvid_log(tmp_path / "camvid"), tmp_path / "mine.yaml"
+    kept = []
+    for meaning in ("flat", "other"):
+        ids = "\n".join(f"    {i}: {meaning if i == 3 else 'other'}" for i in range(12))
+        table.write_text(f"names: {{flat: [0, 0, 9], other: [9, 0, 0]}}\ndata_sets:\n  camvid:\n{ids}\n")
+        (view,) = ViewCache(tmp_path / "cache", open_log(folder, classes=str(table)), SIZE).views(0)
+        assert view.pixel_labels is not None
+        kept.append(set(np.unique(view.pixel_labels).tolist()))
+    assert kept == [{0, 1}, {1}]
