@@ -1,4 +1,5 @@
 # make test    set up what is missing, then linters, types, layers and tests
+# make demo    set up what is missing, then a synthetic drive labelled by the shipped model: a video, a picture, figures
 # make lint    the same without the tests
 # make bench   the benchmarks, which are no part of the tests
 # make setup   the set-up alone
@@ -7,11 +8,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The environment is made anew when what it is made from has changed.
 STAMP := $(VENV)/.ready-$(shell cat setup.cfg pyproject.toml .ci/setup | sha256sum | cut -c1-16)
-# Small tensors and many threads wait for each other more than they work.
-export OMP_NUM_THREADS ?= 1
 export PYTHON
 
-.PHONY: test lint bench setup system clean
+.PHONY: test lint bench demo setup system clean
+
+# Small tensors and many threads wait for each other more than they work.
+test bench: export OMP_NUM_THREADS ?= 1
 
 test: lint
 	$(BIN)/python -m pytest -q
@@ -24,6 +26,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m pytest -q -o python_files='bench_*.py' tests
+
+demo: setup
+	$(BIN)/fusionseg demo
 
 setup: system $(STAMP)
 

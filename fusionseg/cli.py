@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 USER_ERRORS = (ValueError, OSError, KeyError)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+SHIPPED_MODEL = "student"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fusionseg {fusionseg.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_demo(commands)
     _add_inspect(commands)
     _add_predict(commands)
     _add_replay(commands)
     _add_evaluate(commands)
     _add_train(commands)
     _add_synth(commands)
+    _add_models(commands)
     return parser
 
 
@@ -94,6 +97,21 @@ def _add_model_options(command: argparse.ArgumentParser, sensors: Sequence[str])
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
 
 
+def _add_model_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        metavar="M",
+        default=SHIPPED_MODEL,
+        help=f"shipped model (see fusionseg models) or checkpoint file; default {SHIPPED_MODEL}",
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    command = _add(commands, "demo", _demo, "make a small synthetic log, score and replay it with the shipped model")
+    _add_model_name(command)
+    command.add_argument("--out", metavar="DIR", help="empty folder for the results; default runs/demo/<n>")
+
+
 def _add_inspect(commands: Any) -> None:
     command = _add(commands, "inspect", _inspect, "say what is in a log and what is wrong with it, with pictures")
     command.add_argument("log", metavar="LOG", help="folder (or video) of a log")
@@ -107,7 +125,7 @@ def _add_predict(commands: Any) -> None:
     command.add_argument("image", metavar="IMAGE", help="JPEG or PNG, or none")
     command.add_argument("points", metavar="POINTS", help=".bin, .npy, .pcd or .ply, or none")
     command.add_argument("calibration", metavar="CALIB", help="YAML with K, size, camera_T_lidar, or none")
-    command.add_argument("--model", metavar="M", required=True, help="checkpoint file")
+    _add_model_name(command)
     _add_model_options(command, ("both", "camera", "lidar"))
     command.add_argument("--camera", metavar="NAME", help="which camera of the calibration, if it has several")
     command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
@@ -117,7 +135,7 @@ def _add_predict(commands: Any) -> None:
 def _add_replay(commands: Any) -> None:
     command = _add(commands, "replay", _replay, "label every frame of a log in order")
     command.add_argument("log", metavar="LOG", help="folder (or video) of a log")
-    command.add_argument("--model", metavar="M", required=True, help="checkpoint file")
+    _add_model_name(command)
     _add_log_options(command)
     _add_model_options(command, ("both", "camera", "lidar"))
     command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
@@ -128,7 +146,7 @@ def _add_replay(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     command = _add(commands, "evaluate", _evaluate, "score a model on labelled data, with each sensor setting")
-    command.add_argument("model", metavar="M", help="checkpoint file")
+    command.add_argument("model", metavar="M", help="shipped model (see fusionseg models) or checkpoint file")
     command.add_argument("log", metavar="DATA", help="folder of a labelled log or data set")
     _add_log_options(command)
     _add_model_options(command, ("all", "both", "camera", "lidar"))
@@ -143,6 +161,10 @@ def _add_train(commands: Any) -> None:
     command.add_argument("overrides", metavar="key=value", nargs="*", help="settings in place of the file's")
     command.add_argument("--out", metavar="DIR", help="folder of the run; default runs/train/<n>")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_models(commands: Any) -> None:
+    _add(commands, "models", _models, "list the models that come with the package")
 
 
 def _add_synth(commands: Any) -> None:
@@ -189,6 +211,19 @@ def _ends(where: str | Path, *command: str | Path) -> None:
     print(f"next:    {shlex.join(['fusionseg', *map(str, command)])}")
 
 
+def _demo(args: argparse.Namespace) -> int:
+    from fusionseg.deploy.runtime import load
+    from fusionseg.replay.demo import demonstrate, describe, synthetic_log
+    from fusionseg.replay.sink import new_folder
+
+    model = load(args.model)
+    out = new_folder(args.out, "demo")
+    log = synthetic_log()
+    print(describe(demonstrate(model, log, out)))
+    _ends(out, "inspect", log.path)
+    return 0
+
+
 def _inspect(args: argparse.Namespace) -> int:
     from fusionseg.engine.evaluate import select_frames
     from fusionseg.engine.progress import Progress
@@ -212,7 +247,7 @@ def _inspect(args: argparse.Namespace) -> int:
         if found.first_readable is None
         else inspect.write_pictures(out, log.frame(found.first_readable, cameras), log.table)
     )
-    _ends(f"{out} ({len(pictures)} pictures)", "replay", args.log, "--model", "MODEL", "--video")
+    _ends(f"{out} ({len(pictures)} pictures)", "replay", args.log, "--video")
     return 1 if found.unreadable else 0
 
 
@@ -342,4 +377,12 @@ def _train(args: argparse.Namespace) -> int:
     best = train(config, out, args.resume)
     data = config.data.val[0].path if config.data.val else "DATA"
     _ends(out, "evaluate", best, data)
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from fusionseg.models.shipped import format_models
+
+    print(format_models())
+    _ends("the table above", "demo")
     return 0

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionseg.geometry.camera import Camera
+from fusionseg.geometry.projection import project
 from fusionseg.labels import IGNORE
 
 Picture = NDArray[np.uint8]
@@ -160,3 +162,24 @@ def birds_eye(
     drawn = draw_points(canvas, uv, colours[finite], depth_m=-z, size_px=point_px)
     cv2.drawMarker(drawn, (round(middle), round(middle)), TEXT, cv2.MARKER_TRIANGLE_UP, 12, 2)
     return drawn
+
+
+def perspective(
+    points_lidar: NDArray[np.float32],
+    colours: NDArray[np.uint8],
+    width: int,
+    height: int,
+    back_m: float = 7.0,
+    up_m: float = 9.0,
+    down_rad: float = 0.5,
+) -> Picture:
+    """The cloud (N, 3 or more) seen from ``back_m`` behind the sensor and ``up_m`` above it, looking ahead and down."""
+    forward = np.array([np.cos(down_rad), 0.0, -np.sin(down_rad)])
+    right = np.array([0.0, -1.0, 0.0])
+    view_T_lidar = np.eye(4)
+    view_T_lidar[:3, :3] = [right, np.cross(forward, right), forward]
+    view_T_lidar[:3, 3] = -view_T_lidar[:3, :3] @ (-back_m, 0.0, up_m)
+    focal_px = 0.75 * width
+    view = Camera.from_focal(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+    seen = project(points_lidar, view, view_T_lidar)
+    return draw_points(dark_canvas(height, width), seen.uv, colours[seen.index], seen.depth, size_px=2)

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tiny_model import save_tiny_model
 from fusionseg.cli import main
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("inspect", "predict", "replay", "evaluate", "train")
+COMMANDS = ("demo", "inspect", "predict", "replay", "evaluate", "train", "models")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,64 @@ def test_predict_writes_labels_and_overlay(capsys, tmp_path, log, model):
     status, text, _ = run(capsys, "predict", image, sweep, log / "calibration.yaml", "--model", model, "--out", out)
     assert status == 0 and "overlay.png" in text
     assert (out / "labels.label").stat().st_size == Path(sweep).stat().st_size // 4
+
+
+@pytest.fixture
+def student(model, tmp_path, monkeypatch):
+    """The tiny model shipped as ``student``."""
+    from fusionseg.config import from_dict
+    from fusionseg.models import ship, shipped
+
+    about = {
+        "summary": "Random weights.",
+        "licence": "Apache-2.0",
+        "config": "configs/tiny.yaml",
+        "training_data": [{"name": "none", "part": "none", "licence": "CC0"}],
+        "metrics": [{"data": "d", "figure": "f", "values": {"both": 0.5}, "command": "c"}],
+        "limits": ["random"],
+    }
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
+    ship.ship(model, "student", from_dict(shipped.About, about), tmp_path / "weights")
+
+
+def test_the_shipped_student_is_what_runs_without_a_model(capsys, tmp_path, log, student):
+    status, _, _ = run(capsys, "replay", log, "--frames", "0:1", "--out", tmp_path / "replay")
+    assert status == 0 and json.loads((tmp_path / "replay" / "summary.json").read_text())["model"] == "student"
+    image, sweep = (next((log / part).iterdir()) for part in ("images/front", "sweeps"))
+    out = tmp_path / "predict"
+    status, text, _ = run(capsys, "predict", image, sweep, log / "calibration.yaml", "--out", out)
+    assert status == 0 and text.splitlines()[-1] == "next:    fusionseg replay LOG --model student --video"
+
+
+def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch, log, student):
+    readme = (ROOT / "README.md").read_text()
+    start_of, end_of = readme.index("    import fusionseg\n"), readme.index('    result.save("overlay.png")\n')
+    code = textwrap.dedent(readme[start_of:end_of] + '    result.save("overlay.png")\n')
+    assert code.count("\n") == 5
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("LOG", str(log)), {})
+    assert (tmp_path / "overlay.png").stat().st_size > 0
+
+
+def test_demo_ends_by_naming_what_it_made_and_measured(capsys, tmp_path, monkeypatch, student):
+    from fusionseg.data.synth.spec import Spec
+    from fusionseg.replay import demo
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(demo, "WORLD", Spec(frames=2, width=96, height=64, beams=32, split="test"))
+    status, out, _ = run(capsys, "demo", "--out", tmp_path / "out")
+    assert status == 0
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert Path(lines["video:"]).stat().st_size > 0 and Path(lines["picture:"]).stat().st_size > 0
+    assert all(name in lines["mIoU:"] for name in ("both", "camera", "lidar")) and "FPS:" in lines
+    assert "synthetic data: no evidence about real roads" in out
+    assert lines["results:"] == str(tmp_path / "out")
+
+
+def test_models_lists_what_is_shipped(capsys, student):
+    status, out, _ = run(capsys, "models")
+    assert status == 0 and "student" in out and "both 0.500" in out
+    assert out.splitlines()[-1] == "next:    fusionseg demo"
 
 
 def test_folder_in_use_is_refused(capsys, tmp_path, log, model):

@@ -13,11 +13,13 @@ import pytest
 import fusionseg
 
 ROOT = Path(__file__).parents[1]
+WEIGHT_SUFFIXES = (".safetensors", ".json", ".md")
 
 
 def light_modules():
     """What a device that only runs a model imports, and what reads logs: all of it must do without torch."""
     yield from (f"fusionseg.{name}" for name in ("config", "labels", "label_maps", "sample", "deploy.runtime"))
+    yield "fusionseg.models.shipped"
     for folder in ("geometry", "data"):
         for path in sorted((ROOT / "fusionseg" / folder).glob("[a-z]*.py")):
             # collating into tensors is torch's own business
@@ -50,6 +52,10 @@ def wheel(tmp_path_factory):
     for name in ("datasets", "tools", "tests", "examples"):
         (source / name).mkdir(exist_ok=True)
         (source / name / "__init__.py").touch()
+    # a model as models/ship.py leaves it, whatever the tree ships
+    (source / "fusionseg" / "weights").mkdir(exist_ok=True)
+    for suffix in WEIGHT_SUFFIXES:
+        (source / "fusionseg" / "weights" / f"probe{suffix}").write_text("probe")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work / "out", source, cwd=work)
     (built,) = (work / "out").glob("*.whl")
     return built
@@ -70,6 +76,21 @@ def test_the_wheel_holds_fusionseg_alone(wheel):
     assert {name.split("/")[0] for name in names} == {"fusionseg", info}
     assert "fusionseg/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
+    assert f"{info}/licenses/NOTICE" in names
+
+
+def test_the_wheel_holds_the_weights_with_their_cards(wheel):
+    shipped = {path.name for path in (ROOT / "fusionseg" / "weights").glob("*.*")}
+    expected = shipped | {f"probe{suffix}" for suffix in WEIGHT_SUFFIXES}
+    archive = zipfile.ZipFile(wheel)
+    assert {Path(name).name for name in archive.namelist() if name.startswith("fusionseg/weights/")} == expected
+    assert archive.read("fusionseg/weights/probe.safetensors") == b"probe"
+
+
+def test_the_notice_in_the_wheel_names_data_authors_licence_and_changes(wheel):
+    text = zipfile.ZipFile(wheel).read(f"fusionseg-{fusionseg.__version__}.dist-info/licenses/NOTICE").decode()
+    for part in ("PandaSet", "Hesai", "Scale AI", "https://creativecommons.org/licenses/by/4.0/", "Changes made"):
+        assert part in text
 
 
 def test_the_wheel_holds_every_module_of_the_tree(wheel):
@@ -106,7 +127,7 @@ def test_the_installed_wheel_runs_without_the_source_tree(installed, tmp_path):
     )
     assert Path(where.stdout.strip()) == installed / "fusionseg" / "__init__.py"
     text = run(sys.executable, "-m", "fusionseg", "--help", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
-    for command in ("inspect", "predict", "train", "evaluate", "replay"):
+    for command in ("demo", "inspect", "predict", "train", "evaluate", "replay", "models"):
         assert command in text
     # the script that pip makes for a person
     assert run(installed / "bin" / "fusionseg", "--help", cwd=tmp_path, PYTHONPATH=str(installed)).stdout == text

@@ -10,6 +10,7 @@ from fusionseg.visualize import (
     draw_points,
     legend,
     overlay,
+    perspective,
     side_by_side,
     stack,
     write_text,
@@ -103,3 +104,19 @@ def test_birds_eye_has_forward_up_and_left_on_the_left():
     assert tuple(drawn[20, 40]) == RED
     assert tuple(drawn[40, 20]) == GREEN
     assert (drawn == GREEN).all(axis=2).sum() == 1
+
+
+def test_perspective_looks_ahead_from_behind_and_above():
+    points = np.array([[0, 0, 0, 0], [20, 0, 0, 0], [0, 3, 0, 0], [-30, 0, 0, 0], [np.nan, 0, 0, 0]], dtype=np.float32)
+    paint = colours(RED, GREEN, (0, 0, 255), (255, 255, 0), (255, 255, 255))
+    picture = perspective(points, paint, 401, 401, back_m=10.0, up_m=10.0, down_rad=np.pi / 4)
+
+    def middle_of(colour):
+        return np.argwhere((picture == colour).all(axis=2)).mean(axis=0)
+
+    # the sensor is where the view looks; 0.75 * 401 px focal length, sqrt(200) m away
+    np.testing.assert_allclose(middle_of(RED), [200, 200], atol=1)
+    # 20 m ahead: depth 40/sqrt(2), height 20/sqrt(2) above the axis
+    np.testing.assert_allclose(middle_of(GREEN), [200 - 0.75 * 401 / 2, 200], atol=1)
+    np.testing.assert_allclose(middle_of((0, 0, 255)), [200, 200 - 3 * 0.75 * 401 / np.sqrt(200)], atol=1)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 4

@@ -60,17 +60,17 @@ def write_point_labels(path: Path, labels: NDArray[np.uint8]) -> None:
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """(H, W, 3) RGB as PNG."""
-    _write_png(path, picture[..., ::-1])
+    """(H, W, 3) RGB as PNG or JPEG, as the suffix says."""
+    _write_image(path, picture[..., ::-1])
 
 
 def write_label_image(path: Path, labels: NDArray[np.uint8]) -> None:
     """(H, W) class ids as a PNG of one channel."""
-    _write_png(path, labels)
+    _write_image(path, labels)
 
 
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    good, encoded = cv2.imencode(".png", pixels)
+def _write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
+    good, encoded = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else [])
     assert good
     with atomic_write(path) as file:
         file.write(encoded.tobytes())

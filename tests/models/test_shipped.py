@@ -111,7 +111,7 @@ def test_one_flipped_bit_is_refused(checkpoint, folder, where):
 
 
 def test_an_unknown_name_lists_the_shipped_ones(checkpoint, folder):
-    with pytest.raises(FileNotFoundError, match="no such model file.*this version ships none"):
+    with pytest.raises(FileNotFoundError, match=r"no such model file.*this version ships none"):
         find_model("studnet")
     for name in ("tiny", "other"):
         ship(checkpoint, name, about(), folder)
