@@ -169,9 +169,9 @@ def perspective(
     colours: NDArray[np.uint8],
     width: int,
     height: int,
-    back_m: float = 7.0,
+    back_m: float = 3.0,
     up_m: float = 9.0,
-    down_rad: float = 0.5,
+    down_rad: float = 0.45,
 ) -> Picture:
     """The cloud (N, 3 or more) seen from ``back_m`` behind the sensor and ``up_m`` above it, looking ahead and down."""
     forward = np.array([np.cos(down_rad), 0.0, -np.sin(down_rad)])

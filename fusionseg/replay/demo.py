@@ -130,7 +130,7 @@ def describe(outcome: Outcome) -> str:
 
 
 def frame_picture(sample: Sample, result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
-    """Left the image, its labels and its points; right the whole sweep from behind and above; a legend below."""
+    """Left the image, its labels and its points; right the sweep ahead, from above; a legend below."""
     width, right = PICTURE_PX
     height = max(1, round(sample.camera.height * width / sample.camera.width))
     image = dark_canvas(height, width)
@@ -143,5 +143,5 @@ def frame_picture(sample: Sample, result: FrameResult, table: ClassTable) -> NDA
     )
     left = stack([write_text(image, "camera"), write_text(labels, "labels of pixels"), write_text(points, "of points")])
     cloud = perspective(sample.points_lidar, table.palette[result.points], right, left.shape[0])
-    both = side_by_side([left, write_text(cloud, "labels of the whole sweep")])
+    both = side_by_side([left, write_text(cloud, "labels of the sweep")])
     return stack([both, legend(table.names, table.colours, both.shape[1])])
