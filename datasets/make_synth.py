@@ -2,8 +2,8 @@
 
 python datasets/make_synth.py OUT [--workers N]
 
-Training worlds lie in OUT/train-SCENE-WEATHER-SEED (8 frames each, half of them in KITTI's image shape, half 16:9), test
-worlds in OUT/test-SCENE-WEATHER (10 frames; body shapes, facades and layouts that no training world has). Worlds that are
+Training worlds lie in OUT/train-SCENE-WEATHER-SEED (8 frames each; half in KITTI's image shape, half 16:9), test
+worlds in OUT/test-SCENE-WEATHER (10 frames; body shapes, facades and layouts no training world has). Worlds that are
 there already stay.
 """
 

@@ -1,13 +1,14 @@
 """The command line: ``fusionseg <command>``. Each command imports what it needs when it runs."""
 
 import argparse
+import errno
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import fusionseg
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from fusionseg.data.log import Log
     from fusionseg.deploy.runtime import Model
 
-USER_ERRORS = (ValueError, OSError, KeyError)
+USER_ERRORS = (ValueError, OSError, KeyError, MemoryError)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MIN_SIDE = 32
+MAX_PIXELS = 64_000_000
 SHIPPED_MODEL = "student"
 
 
@@ -54,15 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; check the path and its permissions"
+        fix = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
+        return f"{where}{error.strerror}; {fix}"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); choose a smaller --size"
     text = str(error.args[0]) if error.args else type(error).__name__
     return " ".join(text.split())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the words of a command in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fusionseg", description="Camera + LiDAR semantic segmentation for driving logs."
-    )
+    parser = _Parser(prog="fusionseg", description="Camera + LiDAR semantic segmentation for driving logs.")
     parser.add_argument("--version", action="version", version=f"fusionseg {fusionseg.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(commands)
@@ -95,6 +106,12 @@ def _add_model_options(command: argparse.ArgumentParser, sensors: Sequence[str])
     command.add_argument("--sensors", choices=sensors, default=sensors[0], help=f"default {sensors[0]}")
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network; default: torch's choice")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+
+
+def _add_classes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--classes", metavar="C", help="class table of the labels: driving12, native or FILE.yaml; default the model's"
+    )
 
 
 def _add_model_name(command: argparse.ArgumentParser) -> None:
@@ -138,9 +155,12 @@ def _add_replay(commands: Any) -> None:
     _add_model_name(command)
     _add_log_options(command)
     _add_model_options(command, ("both", "camera", "lidar"))
+    _add_classes(command)
     command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
     command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
-    command.add_argument("--min-count", type=int, default=2000, metavar="N", help="points a class needs to be in miou")
+    command.add_argument(
+        "--min-count", type=_count, default=2000, metavar="N", help="points a class needs to be in miou"
+    )
     command.add_argument("--out", metavar="DIR", help="empty folder for the results; default runs/replay/<n>")
 
 
@@ -150,7 +170,10 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("log", metavar="DATA", help="folder of a labelled log or data set")
     _add_log_options(command)
     _add_model_options(command, ("all", "both", "camera", "lidar"))
-    command.add_argument("--min-count", type=int, default=2000, metavar="N", help="points a class needs to be in miou")
+    _add_classes(command)
+    command.add_argument(
+        "--min-count", type=_count, default=2000, metavar="N", help="points a class needs to be in miou"
+    )
     command.add_argument("--oracle", action="store_true", help="add what the true label of each 4-px cell would score")
     command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
 
@@ -183,9 +206,18 @@ def _add_synth(commands: Any) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     height, x, width = text.lower().partition("x")
-    if not (x and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+    if not (x and height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, as 360x640")
-    return int(height), int(width)
+    size = int(height), int(width)
+    if min(size) < MIN_SIDE or size[0] * size[1] > MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; expected sides from {MIN_SIDE} and at most 64 MP")
+    return size
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number, 0 or more")
+    return int(text)
 
 
 def _open(args: argparse.Namespace, classes: str = "driving12") -> "Log":
@@ -200,9 +232,19 @@ def _load(args: argparse.Namespace) -> "Model":
     return load(args.model, device=args.device, threads=args.threads)
 
 
-def _classes_of(model: "Model") -> str:
-    """How a log is opened so that its labels are in the model's table."""
-    return "driving12" if model.table.name == "driving12" else "native"
+def _open_for(model: "Model", args: argparse.Namespace) -> "Log":
+    """The log with labels in the model's table."""
+    return _open(args, args.classes or model.classes)
+
+
+def _open_unscored(model: "Model", args: argparse.Namespace) -> "Log":
+    """The log with labels in the model's table, or else in any: a replay needs none."""
+    try:
+        return _open_for(model, args)
+    except (ValueError, FileNotFoundError):
+        if args.classes:
+            raise
+        return _open(args)
 
 
 def _ends(where: str | Path, *command: str | Path) -> None:
@@ -280,7 +322,7 @@ def _replay(args: argparse.Namespace) -> int:
     from fusionseg.replay.source import select_cameras
 
     model = _load(args)
-    log = _open(args, _classes_of(model))
+    log = _open_unscored(model, args)
     plan = Plan(
         frames=select_frames(log, args.frames),
         cameras=select_cameras(log, args.cameras),
@@ -303,6 +345,8 @@ def _replay(args: argparse.Namespace) -> int:
         if scores:
             miou = "-" if scores["miou"] is None else f"{100 * scores['miou']:.1f}"
             print(f"{kind}: mIoU {miou}, over every class {100 * scores['miou_all']:.1f}")
+    if frames["skipped"] and not frames["written"]:
+        raise ValueError(f"{args.log}: none of {frames['seen']} frames could be labelled; {out} says why for each")
     if summary["interrupted"]:
         print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
     following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
@@ -319,7 +363,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     from fusionseg.replay.source import select_cameras
 
     model = _load(args)
-    log = _open(args, _classes_of(model))
+    if args.json and Path(args.json).is_dir():
+        raise ValueError(f"{args.json}: is a folder; --json needs the name of a file")
+    log = _open_for(model, args)
     frames = select_frames(log, args.frames)
     with Progress("evaluate", len(frames)) as progress:
         report = evaluate(

@@ -12,6 +12,7 @@ from make_logs import make_plain_log
 from tiny_model import save_tiny_model
 
 from fusionseg.cli import main
+from fusionseg.label_maps import CAMVID11
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("demo", "inspect", "predict", "replay", "evaluate", "train", "models")
@@ -215,7 +216,7 @@ def test_debug_shows_the_error_itself(tmp_path):
         main(["inspect", str(tmp_path / "nowhere"), "--debug"])
 
 
-@pytest.mark.parametrize("size", ["360", "360x", "0x640", "axb"])
+@pytest.mark.parametrize("size", ["360", "360x", "axb"])
 def test_bad_sizes_are_usage_errors(capsys, size):
     with pytest.raises(SystemExit) as stop:
         main(["replay", "x", "--model", "m", "--size", size])
@@ -245,3 +246,39 @@ def test_tools_are_the_same_commands(name):
     process = start(ROOT / "tools" / f"{name}.py", "--help")
     assert f"fusionseg {name}" in process.communicate()[0]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "99999x99999"], "64 MP"),
+        (["--size", "0x640"], "sides from 32"),
+        (["--min-count", "-3"], "no count"),
+        (["--sensors", "radar"], "invalid choice"),
+        (["--colour"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_words_are_one_line(capsys, log, model, words, said):
+    with pytest.raises(SystemExit) as stop:
+        main(["replay", str(log), "--model", str(model), *words])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and said in err and err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_a_replay_of_nothing_but_broken_frames_fails_and_says_why(capsys, model, tmp_path):
+    broken = make_plain_log(tmp_path / "log", frames=2)
+    for sweep in (broken / "sweeps").iterdir():
+        sweep.write_bytes(b"12345")
+    status, _, err = run(capsys, "replay", broken, "--model", model, "--out", tmp_path / "out")
+    assert status == 2 and "none of 2 frames" in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"]["seen"] == len(summary["frames"]["skipped"]) == 2
+
+
+def test_a_replay_needs_no_labels_in_the_models_table(capsys, tmp_path):
+    """The log's labels are in another table than the model's, so they are not scored."""
+    other = save_tiny_model(tmp_path / "camvid.safetensors", classes="native", table=CAMVID11)
+    log = make_plain_log(tmp_path / "log", frames=1)
+    status, _, err = run(capsys, "replay", log, "--model", other, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"] is None

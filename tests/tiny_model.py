@@ -6,17 +6,19 @@ import torch
 
 from fusionseg.config import DataConfig, ModelConfig, TrainConfig
 from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
-from fusionseg.labels import DRIVING12
+from fusionseg.labels import DRIVING12, ClassTable
 from fusionseg.models.build import build_model
 from fusionseg.models.checkpoint import save_checkpoint
 
 SMALL = (8, 8, 8, 8)
 
 
-def save_tiny_model(path: Path, size: tuple[int, int] = (64, 96)) -> Path:
+def save_tiny_model(
+    path: Path, size: tuple[int, int] = (64, 96), classes: str = "driving12", table: ClassTable = DRIVING12
+) -> Path:
     torch.manual_seed(0)
     config = TrainConfig(
-        data=DataConfig(size=size),
+        data=DataConfig(size=size, classes=classes),
         model=ModelConfig(
             image_encoder="mobilenetv3_small_050",
             lidar_channels=SMALL,
@@ -27,7 +29,7 @@ def save_tiny_model(path: Path, size: tuple[int, int] = (64, 96)) -> Path:
         ),
     )
     model = build_model(
-        config.model, classes=len(DRIVING12), raster_channels=len(RASTER_CHANNELS), point_features=len(POINT_FEATURES)
+        config.model, classes=len(table), raster_channels=len(RASTER_CHANNELS), point_features=len(POINT_FEATURES)
     )
-    save_checkpoint(path, model, config, DRIVING12)
+    save_checkpoint(path, model, config, table)
     return path

@@ -64,13 +64,23 @@ class Model:
         table: the classes it predicts.
         size: (height, width) of the network input in pixels; images of another shape keep it, at as many pixels.
         name: how reports call it.
+        classes: what opens a log with labels of this table: ``driving12``, ``native`` or a YAML file.
     """
 
-    def __init__(self, session: Session, *, table: ClassTable, size: tuple[int, int], name: str = "model") -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        table: ClassTable,
+        size: tuple[int, int],
+        name: str = "model",
+        classes: str = "driving12",
+    ) -> None:
         self.session = session
         self.table = table
         self.size = size
         self.name = name
+        self.classes = classes
 
     def __call__(
         self,
@@ -264,7 +274,8 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, 
         raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
     checkpoint = load_checkpoint(path, device=device)
     session = TorchSession(checkpoint.model, device)
-    return Model(session, table=checkpoint.table, size=checkpoint.config.data.size, name=path.stem)
+    data = checkpoint.config.data
+    return Model(session, table=checkpoint.table, size=data.size, name=path.stem, classes=data.classes)
 
 
 def _chunks(views: Sequence[View]) -> Iterator[list[View]]:

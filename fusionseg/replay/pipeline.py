@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusionseg.data.log import FrameError, Log
+from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Sensors
 from fusionseg.metrics import Confusion, groups_of, score
@@ -55,6 +56,7 @@ class Account:
         self.written = 0
         self.skipped: list[dict[str, Any]] = []
         self.interrupted = False
+        self.inputs: dict[str, list[int]] = {}
         self.points: list[Confusion] = []
         self.pixels: list[Confusion] = []
         self._spent_ms: dict[str, list[float]] = {stage: [] for stage in REPORTED}
@@ -72,7 +74,7 @@ class Account:
 
     def summary(self, min_count: int) -> dict[str, Any]:
         """The frames, latencies and accuracy of ``summary.json``."""
-        scores = {"points": _score(self.points, min_count), "pixels": _score(self.pixels, min_count)}
+        scores = _scores(self.points, self.pixels, min_count)
         seen = self.written + len(self.skipped)
         return {
             "frames": {"seen": seen, "written": self.written, "skipped": self.skipped},
@@ -90,11 +92,13 @@ def percentiles(values: Sequence[float]) -> dict[str, float] | None:
     return {name: round(float(value), 3) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
-def _score(frames: list[Confusion], min_count: int) -> dict[str, Any] | None:
-    if not frames:
-        return None
-    label_counts = np.sum([item.counts.sum(axis=1) for item in frames], axis=0)
-    return score(frames, groups_of(label_counts, frames[0].table), min_count)
+def _scores(points: list[Confusion], pixels: list[Confusion], min_count: int) -> dict[str, Any]:
+    """Both kinds over the same groups of classes, as ``evaluate`` scores them."""
+    both = points + pixels
+    if not both:
+        return {"points": None, "pixels": None}
+    groups = groups_of(np.sum([item.counts.sum(axis=1) for item in both], axis=0), both[0].table)
+    return {kind: score(frames, groups, min_count) for kind, frames in (("points", points), ("pixels", pixels))}
 
 
 def replay(
@@ -132,9 +136,13 @@ def replay(
         account.interrupted = True
         raise
     finally:
-        videos = renderer.close() if renderer else []
-        summary = _about(log, model, plan, [path.name for path in videos]) | account.summary(plan.min_count)
-        write_json(out / "summary.json", summary)
+        try:
+            if renderer is not None:
+                renderer.close()
+        finally:
+            finished = sorted(path.name for path in (out / "video").glob("[!.]*.mp4"))
+            summary = _about(log, model, plan, finished, account.inputs) | account.summary(plan.min_count)
+            write_json(out / "summary.json", summary)
     return summary
 
 
@@ -160,6 +168,8 @@ def _replay_frame(
     with _timed(spent_ms, "render"):
         if renderer is not None:
             renderer.add(loaded.samples, result)
+    for sample in loaded.samples:
+        account.inputs.setdefault(sample.camera_name, list(plan.size or fit_size(model.size, sample.camera)))
     if log.table.names == model.table.names:
         _count(loaded.samples, result, account)
     account.write(spent_ms)
@@ -231,10 +241,11 @@ def _finish_frame_on_interrupt(account: Account) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _about(log: Log, model: Model, plan: Plan, videos: list[str]) -> dict[str, Any]:
+def _about(log: Log, model: Model, plan: Plan, videos: list[str], inputs: dict[str, list[int]]) -> dict[str, Any]:
+    """What was run; ``input`` is (height, width) of the network input per camera."""
     return {
         "model": model.name,
-        "input": list(plan.size or model.size),
+        "input": inputs,
         "sensors": plan.sensors,
         "log": {"path": str(log.path), "format": log.format, "cameras": list(plan.cameras)},
         "videos": videos,

@@ -1,6 +1,7 @@
 """The pictures of a replay: a video per camera, or one of the whole sweep for a log without images."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -46,11 +47,15 @@ class Renderer:
         else:
             self._video("sweep").add(sweep_picture(samples, result, self._table))
 
-    def close(self) -> list[Path]:
-        """Finish all videos; returns those that hold pictures."""
-        for video in self._videos.values():
-            video.close()
-        return [video.path for video in self._videos.values() if video.count]
+    def close(self) -> None:
+        """Finish all videos, each even where another cannot be.
+
+        Raises:
+            ValueError: one of them cannot be written.
+        """
+        with ExitStack() as closing:
+            for video in self._videos.values():
+                closing.callback(video.close)
 
     def _video(self, name: str) -> Video:
         if name not in self._videos:

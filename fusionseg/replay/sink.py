@@ -118,16 +118,25 @@ class Video:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name; a video without pictures leaves no file."""
-        if self.count:
-            self._container.mux(self._stream.encode())
-        self._container.close()
-        if not self.count:
+        """Finish the file and give it its name; a video without pictures leaves no file.
+
+        Raises:
+            ValueError: the file cannot be finished; nothing of it is left.
+        """
+        try:
+            with self._container:
+                if self.count:
+                    self._container.mux(self._stream.encode())
+            if self.count:
+                with self._temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(self._temporary, self.path)
+        except (OSError, av.FFmpegError) as error:
+            raise ValueError(
+                f"{self.path}: cannot be written ({error.strerror}); free space or choose another --out"
+            ) from error
+        finally:
             self._temporary.unlink(missing_ok=True)
-            return
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._temporary, self.path)
 
 
 def _fit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -95,3 +96,16 @@ def test_video_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         Video(tmp_path / "file" / "x.mp4")
+
+
+def test_a_video_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+    video = Video(tmp_path / "a.mp4")
+    video.add(np.zeros((32, 48, 3), dtype=np.uint8))
+
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fusionseg.replay.sink.os.fsync", full)
+    with pytest.raises(ValueError, match=r"a\.mp4: cannot be written \(No space left on device\)"):
+        video.close()
+    assert list(tmp_path.iterdir()) == []
