@@ -183,8 +183,8 @@ def score(
     """All figures of one evaluation as plain JSON values, from one ``Confusion`` per frame; None without any label.
 
     ``miou`` is the mean over groups with at least ``min_count`` ground-truth points (null if there is none), with its
-    95 % bootstrap interval over frames; ``miou_all`` over every group that occurs. ``left_out`` names the groups that
-    occur but are too rare for ``miou``.
+    95 % bootstrap interval over frames (null for one labelled frame, which does not tell how much frames differ);
+    ``miou_all`` over every group that occurs. ``left_out`` names the groups that occur but are too rare for ``miou``.
     """
     if not frames or not any(item.counts.any() for item in frames):
         return None
@@ -195,7 +195,8 @@ def score(
     counts = class_counts(matrix)
     chosen = counts >= max(min_count, 1)
     per_class = iou(matrix)
-    interval = bootstrap_miou(per_frame, chosen, resamples) if chosen.any() else None
+    labelled = int((per_frame.sum(axis=(1, 2)) > 0).sum())
+    interval = bootstrap_miou(per_frame, chosen, resamples) if chosen.any() and labelled > 1 else None
     return {
         "miou": _plain(mean_over(per_class, chosen)),
         "miou_interval": interval and list(interval),

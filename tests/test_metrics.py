@@ -184,7 +184,10 @@ def test_score_names_what_it_leaves_out() -> None:
     assert figures["iou"] == pytest.approx({"a": 50 / 51, "b": 2 / 3, "c|d": 1.0})
     assert figures["miou"] == pytest.approx((50 / 51 + 1) / 2)
     assert figures["miou_all"] == pytest.approx((50 / 51 + 2 / 3 + 1) / 3)
-    assert figures["miou_interval"] == pytest.approx([figures["miou"]] * 2)
+    assert figures["miou_interval"] is None, "one frame does not tell how much frames differ"
+    twice = score([confusion, confusion], groups, min_count=10)
+    assert twice is not None
+    assert twice["miou_interval"] == pytest.approx([figures["miou"]] * 2)
     assert figures["accuracy"] == pytest.approx(92 / 93)
     assert figures["left_out"] == ["b"]
 

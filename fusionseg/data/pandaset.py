@@ -123,21 +123,22 @@ class PandaSetLog(Log):
         folder = self.path / "camera" / camera_name
         world_T_camera = _at(self._camera_poses[camera_name], frame, folder / "poses.json")
         camera_time_s = _at(self._camera_times[camera_name], frame, folder / "timestamps.json")
-        image, camera = self._image(frame, camera_name)
-        return Sample(
-            log=self.name,
-            frame=frame,
-            camera_name=camera_name,
-            camera=camera,
-            image=image,
-            points_lidar=sweep.points_lidar,
-            camera_T_lidar=compose(invert(world_T_camera), self.world_T_lidar(frame)),
-            point_labels=sweep.labels,
-            time_offset_s=(sweep.time_s - camera_time_s).astype(np.float32),
-            lidar_id=sweep.lidar_id,
-            image_time_ns=_nanoseconds(camera_time_s),
-            sweep_time_ns=_nanoseconds(_at(self._lidar_times, frame, self.path / "lidar" / "timestamps.json")),
-        )
+        with frame_errors():
+            image, camera = self._image(frame, camera_name)
+            return Sample(
+                log=self.name,
+                frame=frame,
+                camera_name=camera_name,
+                camera=camera,
+                image=image,
+                points_lidar=sweep.points_lidar,
+                camera_T_lidar=compose(invert(world_T_camera), self.world_T_lidar(frame)),
+                point_labels=sweep.labels,
+                time_offset_s=(sweep.time_s - camera_time_s).astype(np.float32),
+                lidar_id=sweep.lidar_id,
+                image_time_ns=_nanoseconds(camera_time_s),
+                sweep_time_ns=_nanoseconds(_at(self._lidar_times, frame, self.path / "lidar" / "timestamps.json")),
+            )
 
     def files(self, frame: int) -> list[Path]:
         """Sweep, labels, images, poses, times and intrinsics."""

@@ -272,3 +272,15 @@ def test_options_that_do_not_exist(tiny):
         open_log(tiny, split="train")
     with pytest.raises(ValueError, match=r"pandaset.*unexpected keyword"):
         open_log(tiny, sequence="00")
+
+
+def test_a_pose_that_is_no_number_costs_its_frame_alone(tmp_path):
+    folder = make_pandaset_log(tmp_path / "002", frames=(0, 2))
+    path = folder / "camera" / "front_camera" / "poses.json"
+    poses = json.loads(path.read_text())
+    poses[2]["position"]["x"] = float("nan")
+    path.write_text(json.dumps(poses))
+    log = open_log(folder)
+    first, second = log.iterate(strict=False)
+    assert not isinstance(first, Skipped)
+    assert isinstance(second, Skipped) and second.frame == 2 and "not finite" in second.reason
