@@ -20,10 +20,13 @@ from fusionseg.data.kitti_calibration import (
 from fusionseg.data.log import FrameError, Log, frame_errors
 from fusionseg.data.recent import Recent
 from fusionseg.geometry.camera import Camera
+from fusionseg.geometry.views import virtual_views
 from fusionseg.label_maps import class_table
 from fusionseg.sample import Sample
 
 CAMERAS = ("image_02", "image_03")
+VIRTUAL_SIZE = (640, 448)
+"""Width and height of the virtual views of a drive without images: six of them hold -25 to 15 degrees."""
 
 
 def find_drives(path: Path) -> list[Path]:
@@ -71,12 +74,19 @@ class KittiRawLog(Log):
         self._sweeps = numbered_files(self.path / "velodyne_points" / "data", (".bin",))
         images = {name: numbered_files(self.path / name / "data", IMAGE_SUFFIXES) for name in CAMERAS}
         self._images = {name: files for name, files in images.items() if files}
-        self.cameras = list(self._images)
         self.frames = sorted(set(self._sweeps).union(*self._images.values()))
-        if not self.cameras:
-            raise FileNotFoundError(f"{self.path}: no images; expected files in image_02/data or image_03/data")
-        self.has_lidar = bool(self._sweeps)
-        self._read_calibration(self.path.resolve().parent)
+        self.has_images, self.has_lidar = bool(self._images), bool(self._sweeps)
+        if not self.frames:
+            raise FileNotFoundError(
+                f"{self.path}: no images and no sweeps; expected files in image_02/data, image_03/data or "
+                "velodyne_points/data"
+            )
+        if self.has_images:
+            self.cameras = list(self._images)
+            self._read_calibration(self.path.resolve().parent)
+        else:
+            self._virtual = {name: (camera, pose) for name, camera, pose in virtual_views(*VIRTUAL_SIZE)}
+            self.cameras = list(self._virtual)
         self._image_times = {name: _times(self.path / name / "timestamps.txt") for name in self.cameras}
         self._sweep_times = _times(self.path / "velodyne_points" / "timestamps.txt")
         self._recent = Recent(self._read_sweep)
@@ -106,26 +116,33 @@ class KittiRawLog(Log):
 
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One view; ``image`` is None or the cloud empty where the drive lacks that file."""
-        if camera_name not in self._images:
+        if camera_name not in self.cameras:
             raise KeyError(f"{self.name} has no camera {camera_name!r}; it has {', '.join(self.cameras)}")
-        files = self._images[camera_name]
-        if frame not in files and frame not in self._sweeps:
+        if frame not in self._images.get(camera_name, {}) and frame not in self._sweeps:
             raise KeyError(f"{self.name} has no frame {frame}; it has {len(self.frames)} from {self.frames[0]}")
-        image = read_image(files[frame]) if frame in files else None
-        width, height = image_size(next(iter(files.values()))) if image is None else image.shape[1::-1]
+        image, camera, camera_T_lidar = self._view(frame, camera_name)
         points = self._recent(frame) if frame in self._sweeps else np.zeros((0, 4), dtype=np.float32)
         with frame_errors():
             return Sample(
                 log=self.name,
                 frame=frame,
                 camera_name=camera_name,
-                camera=Camera(width, height, self._K[camera_name]),
+                camera=camera,
                 image=image,
                 points_lidar=points,
-                camera_T_lidar=self._camera_T_lidar[camera_name],
+                camera_T_lidar=camera_T_lidar,
                 image_time_ns=_time_ns(self._image_times[camera_name], frame, self.path / camera_name),
                 sweep_time_ns=_time_ns(self._sweep_times, frame, self.path / "velodyne_points"),
             )
+
+    def _view(self, frame: int, name: str) -> tuple[NDArray[np.uint8] | None, Camera, NDArray[np.float64]]:
+        if not self.has_images:
+            return None, *self._virtual[name]
+        files = self._images[name]
+        image = read_image(files[frame]) if frame in files else None
+        width, height = image_size(next(iter(files.values()))) if image is None else image.shape[1::-1]
+        with frame_errors():
+            return image, Camera(width, height, self._K[name]), self._camera_T_lidar[name]
 
     def files(self, frame: int) -> list[Path]:
         """Sweep, images, times and the calibration of the day."""

@@ -136,7 +136,11 @@ RAW_FAULTS = {
         "no rotation",
     ),
     "binary calibration": (lambda p: (p / CALIBRATION).write_bytes(b"\xff\xfe\x00"), ValueError, "not a text file"),
-    "no images": (lambda p: shutil.rmtree(p / DRIVE / "image_02"), FileNotFoundError, "no images"),
+    "neither sensor": (
+        lambda p: [file.unlink() for file in (p / DRIVE).rglob("0*.*")],
+        FileNotFoundError,
+        "no images and no sweeps",
+    ),
 }
 
 
@@ -238,3 +242,13 @@ def test_own_classes_for_a_log_without_labels(raw, tmp_path):
     assert open_log(raw, classes=str(table)).table.names == ("road", "rest")
     with pytest.raises(ValueError, match="log without labels"):
         open_log(raw, classes="native")
+
+
+def test_a_drive_without_images_is_seen_through_virtual_views(tmp_path):
+    drive = make_kitti_raw_log(tmp_path, frames=2)
+    for folder in drive.rglob("image_0?"):
+        shutil.rmtree(folder)
+    log = open_log(tmp_path)
+    assert log.has_lidar and not log.has_images
+    views = log.frame(log.frames[0])
+    assert len(views) > 1 and all(view.image is None and len(view.points_lidar) for view in views)
