@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusionseg.data.synth import light as lights
 from fusionseg.data.synth.classes import CITYSCAPES_IDS, SKY_ID, Material
 from fusionseg.data.synth.light import Light
-from fusionseg.data.synth.mesh import Floats
+from fusionseg.data.synth.mesh import Floats, dot
 from fusionseg.data.synth.spec import Spec
 from fusionseg.data.synth.texture import Look, look
 from fusionseg.data.synth.world import Hits, World
@@ -149,7 +149,7 @@ class Renderer:
         world, light = self.world, self.light
         rays, distance, triangle = directions[seen], hits.distance[seen], hits.triangle[seen]
         normal = hits.normal[seen]
-        normal *= -np.sign(np.einsum("ij,ij->i", normal, rays))[:, None]
+        normal *= -np.sign(dot(normal, rays))[:, None]
         points = eye + rays * distance[:, None]
         mesh = world.triangles
         what = look(mesh, triangle, hits.bary[seen], distance, world.layout.roads, world.layout.facades)
@@ -199,7 +199,7 @@ class Renderer:
         rows = np.flatnonzero(what.gloss > 0)
         if not len(rows):
             return
-        cosine = np.abs(np.einsum("ij,ij->i", normal[rows], rays[rows]))
+        cosine = np.abs(dot(normal[rows], rays[rows]))
         share = what.gloss[rows] + (1 - what.gloss[rows]) * 0.8 * (1 - cosine) ** 5
         up = rays[rows, 2] + 2 * cosine * normal[rows, 2]
         mirrored = lights.sky_gradient(self.light, up)

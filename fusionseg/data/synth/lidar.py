@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fusionseg.data.synth import air, texture
 from fusionseg.data.synth.classes import KITTI_IDS, MARKING_ID, OUTLIER, REFLECTANCE, Material
 from fusionseg.data.synth.light import light_of
-from fusionseg.data.synth.mesh import Floats
+from fusionseg.data.synth.mesh import Floats, dot
 from fusionseg.data.synth.spec import FRAME_S
 from fusionseg.data.synth.world import Hits, World
 from fusionseg.geometry.transform import invert
@@ -124,7 +124,7 @@ class Lidar:
         reflectance = np.clip(reflectance, 0.03, 1.0)
         painted, glass = self._surface(triangle, hits, solid)
         reflectance[painted] = _PAINT_REFLECTANCE
-        cosine = np.abs(np.einsum("ij,ij->i", hits.normal, directions))
+        cosine = np.abs(dot(hits.normal, directions))
         cosine = np.where(mesh.material[triangle] == Material.SIGN, np.sqrt(cosine), cosine)  # retroreflective
         brightness = np.where(solid, reflectance * (0.25 + 0.75 * cosine), 0).astype(np.float32)
         distance = np.where(solid, hits.distance, np.inf)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.data.synth.mesh import Colour, Floats
+from fusionseg.data.synth.mesh import Colour, Floats, dot
 from fusionseg.data.synth.spec import Spec
 from fusionseg.data.synth.texture import TILE, noise_tile
 
@@ -163,8 +163,8 @@ def lamp_light(points: Floats, normal: Floats, lamps: Floats, eye: NDArray[np.fl
         if np.linalg.norm(lamp - eye) > 90:
             continue
         towards = lamp - points
-        square = np.einsum("ij,ij->i", towards, towards)
-        facing = np.maximum(np.einsum("ij,ij->i", towards, normal), 0)
+        square = dot(towards, towards)
+        facing = np.maximum(dot(towards, normal), 0)
         down = np.clip(towards[:, 2] / np.sqrt(square), 0, 1)
         total += 9.0 * facing * down / (square + 1) ** 1.5
     return total
@@ -172,9 +172,9 @@ def lamp_light(points: Floats, normal: Floats, lamps: Floats, eye: NDArray[np.fl
 
 def headlight(points_ego: Floats, normal_ego: Floats) -> Floats:
     """(N,) light of the own dipped beams; frame x forward, y left, z up with its origin at the lamps."""
-    square = np.einsum("ij,ij->i", points_ego, points_ego) + 1
+    square = dot(points_ego, points_ego) + 1
     distance = np.sqrt(square)
-    facing = np.abs(np.einsum("ij,ij->i", points_ego, normal_ego)) / distance
+    facing = np.abs(dot(points_ego, normal_ego)) / distance
     ahead = np.maximum(points_ego[:, 0], 0.01)
     sideways, upwards = points_ego[:, 1] / ahead, points_ego[:, 2] / ahead
     beam = np.exp(-((sideways / 0.45) ** 2)) * np.where(upwards < 0.0, 1.0, np.exp(-np.abs(upwards) * 25) * 0.35 + 0.02)

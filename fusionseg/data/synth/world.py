@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fusionseg.data.open3d_import import import_open3d
 from fusionseg.data.synth.ego import Ego
 from fusionseg.data.synth.layout import Actor
-from fusionseg.data.synth.mesh import Floats, Mesh, join
+from fusionseg.data.synth.mesh import Floats, Mesh, dot, join
 from fusionseg.data.synth.scenes import build
 from fusionseg.data.synth.spec import FRAME_S, Spec
 
@@ -21,6 +21,8 @@ ACTOR_RANGE_M = 130.0
 SHADOW_RANGE_M = 70.0
 _LEAVE_M = 0.02
 """How far off its surface a shadow ray starts."""
+_SLACK_M = 0.01
+"""What rounding may cost a ray that grazes an actor's ball."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +186,22 @@ class World:
         hits.moving[chosen] = True
 
     def occluded(self, points: Floats, normals: Floats, directions: Floats, time_s: float) -> NDArray[np.bool_]:
-        """Whether anything lies between points (N, 3) and a light far away; directions (3,) or (N, 3), unit length."""
+        """Whether anything lies between points (N, 3) and a light far above.
+
+        Args:
+            points: metres in the world.
+            normals: of the surfaces they lie on.
+            directions: to the light, (3,) or (N, 3), of unit length, z > 0.
+            time_s: where the actors are.
+        """
         towards = np.broadcast_to(directions, points.shape).astype(np.float32)
         starts = points + np.float32(_LEAVE_M) * normals
         hidden: NDArray[np.bool_] = self._statics.test_occlusions(
             self._rays(starts, towards), nthreads=self._threads
         ).numpy()
-        single = np.ndim(directions) == 1
         middle = self.world_T_lidar(np.array([time_s]))[0, :3, 3]
+        x, z = np.ascontiguousarray(starts[:, 0]), np.ascontiguousarray(starts[:, 2])
+        slope = np.abs(towards[:, 0]) / towards[:, 2]
         for actor in self.actors:
             placed = actor.pose(time_s)
             if placed is None or np.linalg.norm(placed[0] - middle) > SHADOW_RANGE_M:
@@ -199,12 +209,14 @@ class World:
             position, heading = placed
             scene, centre, radius = self._small_scene(actor.mesh(time_s))
             rotation = _about_z(heading)
-            offset = starts - (position + rotation @ centre).astype(np.float32)
-            square = np.einsum("ij,ij->i", offset, offset)
-            # the ray passes the ball: no farther off its line than the radius; and only ground near the actor counts
-            along = offset @ towards[0] if single else np.einsum("ij,ij->i", offset, towards)
-            near = (square - along * along < radius * radius) & (along < radius) & ~hidden
-            rows = np.flatnonzero(near)
+            ball = (position + rotation @ centre).astype(np.float32)
+            # by far most rays are above the actor's ball before they come to it: two coordinates tell
+            top, reach = ball[2] + np.float32(radius + _SLACK_M), np.float32(radius + _SLACK_M)
+            rows = np.flatnonzero((np.abs(x - ball[0]) < reach + slope * (top - z)) & ~hidden)
+            offset = starts[rows] - ball
+            along = dot(offset, towards[rows])
+            # the ray passes the ball: no farther off its line than the radius, and not behind its start
+            rows = rows[(dot(offset, offset) - along * along < radius * radius) & (along < radius)]
             if len(rows):
                 turn = rotation.astype(np.float32)
                 local = (starts[rows] - position).astype(np.float32) @ turn

@@ -72,16 +72,16 @@ def test_standing_points_of_one_frame_land_on_the_surfaces_of_another(log):
     sample, view, _, visible, _ = seen_points(log, 1)
     raw = np.fromfile(log.path / "labels/000001.label", "<u4") & 0xFFFF
     index = view.index[visible & np.isin(raw[view.index], (40, 48, 50, 60, 72))]
-    to_next = np.linalg.inv(log.world_T_lidar(2)) @ log.world_T_lidar(1)
+    to_later = np.linalg.inv(log.world_T_lidar(3)) @ log.world_T_lidar(1)
     moved = sample.points_lidar[index].copy()
-    moved[:, :3] = moved[:, :3] @ to_next[:3, :3].T + to_next[:3, 3]
+    moved[:, :3] = moved[:, :3] @ to_later[:3, :3].T + to_later[:3, 3]
     again = project(moved, sample.camera, sample.camera_T_lidar)
-    misfit, large = misfit_to(log, 2, again)
+    misfit, large = misfit_to(log, 3, again)
     assert len(misfit) > 2500
     assert np.median(misfit) == 0 and (misfit > large).mean() < 0.001
     # and without the motion they do not: the test can fail
-    unmoved, large = misfit_to(log, 2, project(sample.points_lidar[index], sample.camera, sample.camera_T_lidar))
-    assert (unmoved > large).mean() > 0.003
+    unmoved, large = misfit_to(log, 3, project(sample.points_lidar[index], sample.camera, sample.camera_T_lidar))
+    assert (unmoved > large).mean() > 0.02
 
 
 def misfit_to(log, frame, view):

@@ -25,7 +25,8 @@ def spec_of(**changes):
 def rendered():
     views = {}
     for weather in WEATHERS:
-        spec = spec_of(weather=weather)
+        # few clouds, and the sun beside the camera
+        spec = spec_of(weather=weather, seed=3)
         world = World(spec)
         views[weather] = Renderer(world, *mounted_camera(spec)).render(1), Lidar(world).sweep(1)
     return views
@@ -66,6 +67,22 @@ def test_backscatter_in_fog_and_rain_only(rendered):
         weather: np.percentile(np.linalg.norm(s.points[:, :3], axis=1), 99) for weather, (_, s) in rendered.items()
     }
     assert reach["fog"] < 0.75 * reach["clear"]
+
+
+def test_shadows_are_what_casting_every_ray_at_every_actor_says():
+    world = World(spec_of(weather="rain"), threads=1)
+    rng = np.random.default_rng(0)
+    at = world.world_T_lidar(np.array([0.1]))[0, :3, 3]
+    normals = np.tile(np.array([0, 0, 1], np.float32), (40_000, 1))
+    points = (at + rng.uniform((-25, -10, -1.7), (25, 10, 0.5), normals.shape)).astype(np.float32)
+    towards = rng.uniform((-1, -1, 0.15), (1, 1, 1), normals.shape).astype(np.float32)
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    hidden = world.occluded(points, normals, towards, 0.1)
+    starts = points + np.float32(0.02) * normals
+    everything = world.cast(starts, towards, 0.1, slack_m=300.0)
+    standing = world.cast_statics(starts, towards)
+    np.testing.assert_array_equal(hidden, everything.triangle >= 0)
+    assert ((everything.triangle >= 0) & (standing.triangle < 0)).sum() > 100, "actors cast shadows too"
 
 
 def test_extinction_is_that_of_marshall_and_palmer():
