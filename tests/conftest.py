@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from make_logs import make_generated_log
 
 SHARED_DATA = Path(os.environ.get("FUSIONSEG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -14,3 +15,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data at {SHARED_DATA}; set FUSIONSEG_SHARED_DATA")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def generated_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of the synthetic world, read by the ordinary loader: twelve frames of 192x128 pixels and 32 beams."""
+    return make_generated_log(tmp_path_factory.mktemp("generated") / "log")

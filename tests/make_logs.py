@@ -1,5 +1,7 @@
 """Tiny valid logs in every format, written from one ray-cast scene (``tests/scene.py``); each returns its folder.
 
+``make_generated_log`` is the exception: a street of the synthetic world, whose labels are dense too.
+
 Vehicles stand still, the sensors move ``STEP_M`` forward a frame; PandaSet's intensity is 0..255, KITTI's 0..1.
 """
 
@@ -127,6 +129,15 @@ def make_semantickitti_log(
             semantic = ids_of(hit, SEMANTICKITTI_IDS).astype("<u4")
             instance = (semantic == SEMANTICKITTI_IDS["car"]).astype("<u4")
             (semantic | instance << 16).tofile(sequence / "labels" / f"{frame:06d}.label")
+    return folder
+
+
+def make_generated_log(folder: Path, frames: int = 12, size: Size = (128, 192)) -> Path:
+    """A log of the synthetic driving world: SemanticKITTI's layout with dense labels in ``semantic_2``."""
+    from fusionseg.data.synth.spec import Spec
+    from fusionseg.data.synth.write import generate
+
+    generate(Spec(frames=frames, seed=0, width=size[1], height=size[0], beams=32), folder)
     return folder
 
 

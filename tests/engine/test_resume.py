@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,11 +29,22 @@ STEPS = 6 * EPOCHS
 
 
 @pytest.fixture(scope="module")
-def reference(plain_log: Path, view_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing stopped."""
-    out = tmp_path_factory.mktemp("reference") / "run"
-    train(tiny_config(plain_log, view_cache, epochs=EPOCHS), out)
-    return out
+def undisturbed(view_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """The folder of a run on a log that nothing stopped."""
+
+    @cache
+    def run(log: Path) -> Path:
+        out = tmp_path_factory.mktemp("reference") / "run"
+        train(tiny_config(log, view_cache, epochs=EPOCHS), out)
+        return out
+
+    return run
+
+
+@pytest.fixture
+def reference(undisturbed: Callable[[Path], Path], plain_log: Path) -> Path:
+    """The folder of a run on the plain log that nothing stopped."""
+    return undisturbed(plain_log)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
@@ -48,11 +61,19 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr("fusionseg.engine.train.save_state", save_and_stop)
 
 
-@pytest.mark.parametrize("steps", [2, 5, 6])
+@pytest.mark.parametrize(("log", "steps"), [("plain", 2), ("plain", 5), ("plain", 6), ("generated", 4)])
 def test_an_interrupted_run_ends_with_the_same_bits(
-    steps: int, reference: Path, plain_log: Path, view_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: str,
+    steps: int,
+    undisturbed: Callable[[Path], Path],
+    view_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    config = tiny_config(plain_log, view_cache, epochs=EPOCHS)
+    path: Path = request.getfixturevalue(f"{log}_log")
+    reference = undisturbed(path)
+    config = tiny_config(path, view_cache, epochs=EPOCHS)
     stop_after(monkeypatch, steps)
     with pytest.raises(KeyboardInterrupt, match="--resume") as stopped:
         train(config, tmp_path)

@@ -31,9 +31,9 @@ MODEL = ModelConfig(
 
 
 def tiny_config(log: Path, cache: Path, **changes: Any) -> TrainConfig:
-    """Twelve views of a plain log of six frames and two cameras, six steps an epoch."""
+    """A log of twelve views, six steps an epoch."""
     config = TrainConfig(
-        data=DataConfig(train=(SourceConfig(str(log), "plain"),), size=(64, 96), cache=str(cache), max_points=256),
+        data=DataConfig(train=(SourceConfig(str(log)),), size=(64, 96), cache=str(cache), max_points=256),
         model=MODEL,
         augment=AugmentConfig(drop_image=0.3, drop_lidar=0.3, point_dropout=0.2, scale=(1.0, 1.2)),
         loss=LossConfig(perception=0.1),
