@@ -66,10 +66,23 @@ def _one_line(error: BaseException) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the words of a command in one line."""
+    """Says what is wrong with the words of a command in one line, and in its help which logs it reads."""
+
+    reads_logs = False
+
+    def format_help(self) -> str:
+        return super().format_help() + (_layouts() if self.reads_logs else "")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def _layouts() -> str:
+    """What a log of each format holds."""
+    from fusionseg.data.open import LOADERS, loader_class
+
+    rows = (f"  {name:14} {loader_class(name).needs}\n" for name in LOADERS)
+    return f"\nlog formats and the files that each needs:\n{''.join(rows)}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,14 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+    command: _Parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=run)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command
 
 
-def _add_log_options(command: argparse.ArgumentParser) -> None:
+def _add_log_options(command: _Parser) -> None:
+    command.reads_logs = True
     command.add_argument("--format", help="log format, or module:Class; recognised from the layout if left out")
     command.add_argument("--split", help="part of a data set that has parts: train, val, test")
     command.add_argument("--frames", metavar="A:B", help="half-open range in the log's own frame numbers")
@@ -247,6 +261,12 @@ def _open_unscored(model: "Model", args: argparse.Namespace) -> "Log":
         return _open(args)
 
 
+def _same_data(args: argparse.Namespace) -> list[str]:
+    """The words that chose the data, for the next command on them."""
+    given = ((name, getattr(args, name)) for name in ("format", "split", "frames", "cameras"))
+    return [word for name, value in given if value is not None for word in (f"--{name}", value)]
+
+
 def _ends(where: str | Path, *command: str | Path) -> None:
     """The last two lines of every command."""
     print(f"results: {where}")
@@ -289,16 +309,17 @@ def _inspect(args: argparse.Namespace) -> int:
         if found.first_readable is None
         else inspect.write_pictures(out, log.frame(found.first_readable, cameras), log.table)
     )
-    _ends(f"{out} ({len(pictures)} pictures)", "replay", args.log, "--video")
+    _ends(f"{out} ({len(pictures)} pictures)", "replay", args.log, *_same_data(args), "--video")
     return 1 if found.unreadable else 0
 
 
 def _predict(args: argparse.Namespace) -> int:
     from fusionseg.replay.predict import predict_files
-    from fusionseg.replay.sink import new_folder
+    from fusionseg.replay.sink import free_folder
 
     model = _load(args)
-    out = new_folder(args.out, "predict")
+    # made when there is something to write
+    out = free_folder(args.out, "predict")
     written = predict_files(
         model,
         args.image,
@@ -350,7 +371,7 @@ def _replay(args: argparse.Namespace) -> int:
     if summary["interrupted"]:
         print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
     following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
-    _ends(out, *following)
+    _ends(out, *following, *_same_data(args))
     return INTERRUPTED if summary["interrupted"] else 0
 
 
@@ -382,7 +403,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(format_report(report))
     if args.json:
         write_json(Path(args.json), report)
-    _ends(args.json or "the table above; --json FILE keeps them", "replay", args.log, "--model", args.model, "--video")
+    where = args.json or "the table above; --json FILE keeps them"
+    _ends(where, "replay", args.log, "--model", args.model, *_same_data(args), "--video")
     return 0
 
 

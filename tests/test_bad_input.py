@@ -239,7 +239,19 @@ OPENING = [
         "plain: top-level key unknown",
         "plain",
         calibration(lambda content: content.update(tolerance=3)),
-        ("unknown key 'tolerance'", "tolerance_ns"),
+        ("unknown key 'tolerance'", "did you mean 'tolerance_ns'?"),
+    ),
+    Bad(
+        "plain: cameras under another name",
+        "plain",
+        calibration(lambda content: content.update(cams=content.pop("cameras"))),
+        ("calibration.yaml", "unknown key 'cams'", "did you mean 'cameras'?"),
+    ),
+    Bad(
+        "plain: top-level key like no other",
+        "plain",
+        calibration(lambda content: content.update({7: 3})),
+        ("unknown key '7'", "a calibration has cameras, intensity_max, tolerance_ns"),
     ),
     Bad("plain: focal length negative", "plain", front(K=[-50, 50, 48, 32]), ("-50", "must be positive")),
     Bad("plain: K with three numbers", "plain", front(K=[50, 50, 48]), ("K has shape (3,)", "3x3")),
@@ -558,7 +570,17 @@ def test_a_layout_that_nobody_knows(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
     with pytest.raises(ValueError) as caught:
         open_log(tmp_path)
-    check(caught.value, ("no known log layout", "--format"))
+    formats = "pandaset, semantickitti, kitti_raw, kitti_object, camvid, cityscapes, plain, images"
+    check(caught.value, (f"{tmp_path}: no known log layout; ", "holds readme.txt; ", formats, "--help", "--format"))
+    for i in range(9):
+        (tmp_path / f"part{i}").mkdir()
+    with pytest.raises(ValueError) as caught:
+        open_log(tmp_path)
+    check(caught.value, ("holds part0/, part1/, part2/, part3/ and 6 more; ",))
+    assert len(str(caught.value)) - len(str(tmp_path)) < 250
+    with pytest.raises(ValueError) as caught:
+        open_log(tmp_path / "readme.txt")
+    check(caught.value, ("readme.txt: no known log layout; it is a file; ",))
 
 
 def test_a_video_that_is_none(tmp_path):

@@ -12,6 +12,7 @@ from make_logs import make_plain_log
 from tiny_model import save_tiny_model
 
 from fusionseg.cli import main
+from fusionseg.data.open import LOADERS
 from fusionseg.label_maps import CAMVID11
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,40 @@ def test_predict_writes_labels_and_overlay(capsys, tmp_path, log, model):
     status, text, _ = run(capsys, "predict", image, sweep, log / "calibration.yaml", "--model", model, "--out", out)
     assert status == 0 and "overlay.png" in text
     assert (out / "labels.label").stat().st_size == Path(sweep).stat().st_size // 4
+
+
+def test_a_prediction_that_fails_leaves_no_folder(capsys, tmp_path, monkeypatch, log, model):
+    monkeypatch.chdir(tmp_path)
+    for out in ((), ("--out", tmp_path / "out")):
+        status, _, err = run(capsys, "predict", "none", "gone.bin", "none", "--model", model, *out)
+        assert status == 2 and "gone.bin" in err
+    assert not list(tmp_path.iterdir())
+    sweep = next((log / "sweeps").iterdir())
+    assert run(capsys, "predict", "none", sweep, "none", "--model", model)[0] == 0
+    assert (tmp_path / "runs/predict/1/labels.label").is_file()
+    status, _, err = run(capsys, "predict", "none", sweep, "none", "--model", model, "--out", "runs/predict/1")
+    assert status == 2 and "holds files of an earlier run" in err
+
+
+def test_the_next_command_is_on_the_same_data(capsys, tmp_path, log, model):
+    chosen = ("--format", "plain", "--frames", "0:2", "--cameras", "front")
+    words = f"{log} {' '.join(chosen)}"
+    _, out, _ = run(capsys, "inspect", log, *chosen, "--out", tmp_path / "inspect")
+    assert out.splitlines()[-1] == f"next:    fusionseg replay {words} --video"
+    _, out, _ = run(capsys, "replay", log, "--model", model, *chosen, "--out", tmp_path / "replay")
+    assert out.splitlines()[-1] == f"next:    fusionseg evaluate {model} {words}"
+    _, out, _ = run(capsys, "evaluate", model, log, *chosen)
+    assert out.splitlines()[-1] == f"next:    fusionseg replay {log} --model {model} {' '.join(chosen)} --video"
+    _, out, _ = run(capsys, "evaluate", model, log)
+    assert out.splitlines()[-1] == f"next:    fusionseg replay {log} --model {model} --video"
+
+
+@pytest.mark.parametrize("command", ["inspect", "replay", "evaluate"])
+def test_help_lists_what_logs_hold(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    help_ = capsys.readouterr().out
+    assert all(f"\n  {name} " in help_ for name in LOADERS) and "sequences/NN/velodyne/NNNNNN.bin" in help_
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ LOADERS: dict[str, str] = {
 }
 """Format name -> ``module:Class``, most particular layout first: recognition asks in this order."""
 
+SHOWN = 4
+"""How many names of an unknown folder's content are shown."""
+
 
 def _load_class(name: str, where: str) -> type[Log]:
     module_name, _, class_name = name.partition(":")
@@ -54,15 +57,26 @@ def recognise(path: Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such path.
-        ValueError: no layout matches; lists what each format needs.
+        ValueError: no layout matches; says what is there.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of a log")
     for name in LOADERS:
         if loader_class(name).recognises(path):
             return name
-    needs = "; ".join(f"{name}: {loader_class(name).needs}" for name in LOADERS)
-    raise ValueError(f"{path}: no known log layout; give --format, or one of these layouts: {needs}")
+    raise ValueError(
+        f"{path}: no known log layout; it {_held(path)}; check the path or give --format "
+        f"({', '.join(LOADERS)}: fusionseg inspect --help lists their files)"
+    )
+
+
+def _held(path: Path) -> str:
+    """What is there, in a few words: folders first."""
+    if not path.is_dir():
+        return "is a file"
+    found = sorted(path.iterdir(), key=lambda item: (not item.is_dir(), item.name))
+    names = ", ".join(item.name + "/" * item.is_dir() for item in found[:SHOWN]) or "nothing"
+    return f"holds {names}" + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
 
 def open_log(

@@ -21,6 +21,7 @@ image of each camera within the tolerance; with poses the ego motion between the
 """
 
 import bisect
+import difflib
 import io
 import math
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ from fusionseg.sample import Sample
 
 FRAME_NUMBERS_BELOW = 1_000_000
 TOLERANCE_NS = 50_000_000
+FILE_KEYS = ("cameras", "intensity_max", "tolerance_ns")
+CAMERA_KEYS = ("K", "size", "model", "distortion", "camera_T_lidar")
 LABEL_SUFFIXES = (".label", ".npy")
 VIRTUAL_SIZE = (640, 360)
 
@@ -76,15 +79,25 @@ def read_calibration(path: str | Path) -> Calibration:
     entries: Any = {"camera": content}
     if "cameras" in content:
         entries = content.pop("cameras")
-        if content:
-            known = "cameras, intensity_max, tolerance_ns"
-            raise ValueError(f"{path}: unknown key {next(iter(content))!r}; a calibration has {known}")
+        _check_keys(content, (), path)
+    else:
+        _check_keys(content, CAMERA_KEYS, path)
     if not isinstance(entries, dict) or not entries:
         raise ValueError(
             f"{path}: cameras is {entries!r}; expected a mapping from camera name to K, size, camera_T_lidar"
         )
     cameras = {str(name): _camera(entry, f"{path}: camera {name!r}") for name, entry in entries.items()}
     return Calibration(cameras, None if intensity_max is None else float(intensity_max), int(tolerance_ns or 0))
+
+
+def _check_keys(content: dict[str, Any], further: Sequence[str], path: Path) -> None:
+    """Only keys of the file's top level are there, with ``further`` ones where it holds one camera."""
+    for key in map(str, content):
+        if key not in further:
+            known = (*FILE_KEYS, *further)
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a calibration has {', '.join(known)}"
+            raise ValueError(f"{path}: unknown key {key!r}; {hint}")
 
 
 def _camera(entry: Any, where: str) -> tuple[Camera, NDArray[np.float64]]:
@@ -248,7 +261,8 @@ class PlainLog(Log):
             if image.shape[:2] != (camera.height, camera.width):
                 raise FrameError(
                     f"{file}: image is {image.shape[1]}x{image.shape[0]}; calibration.yaml says "
-                    f"{camera.width}x{camera.height} for camera {camera_name!r}"
+                    f"{camera.width}x{camera.height} for camera {camera_name!r}; write the size and K of the images "
+                    "as they are stored there"
                 )
             if not self._numbered and self._poses is not None:
                 camera_T_lidar = camera_T_lidar @ self._ego_motion(stamp, image_stamp)

@@ -334,7 +334,7 @@ def _sample(
         height, width = image.shape[:2]
         camera = Camera.from_focal(width, height, width, width, (width - 1) / 2, (height - 1) / 2)
     return Sample(
-        log="",
+        log="arrays",
         frame=0,
         camera_name="camera",
         camera=camera,

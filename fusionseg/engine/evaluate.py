@@ -18,6 +18,12 @@ from fusionseg.metrics import Confusion, Groups, group_names, groups_of, score
 
 Views = Callable[[int, Sequence[str]], list[View]]
 KINDS = ("points", "points_visible", "pixels")
+LABELS_WITHIN = 10
+"""Frames among which there must be one with labels."""
+
+
+class NoLabelsError(ValueError):
+    """A log has no labels to score against."""
 
 
 @dataclass(eq=False)
@@ -101,12 +107,14 @@ def evaluate(
 
     Raises:
         ValueError: classes of log and model differ, an unknown camera or sensor setting, or frames that are not there.
+        NoLabelsError: the first ``LABELS_WITHIN`` frames have no labels.
         FrameError: an unreadable frame, with ``strict``.
     """
     _check_classes(model, log)
     numbers = select_frames(log, frames)
     names = _select_cameras(log, cameras)
     scored = _possible(log, sensors)
+    _check_labels(log, numbers[:LABELS_WITHIN], names)
     counts = {setting: _Counts(log.table) for setting in scored}
     oracle_frames: list[Confusion] = []
     skipped: list[Skipped] = []
@@ -174,6 +182,20 @@ def _check_classes(model: Model, log: Log) -> None:
             f"{log.name} has the classes of {log.table.name}, the model those of {model.table.name}; "
             f"open the log with classes={model.table.name}"
         )
+
+
+def _check_labels(log: Log, frames: Sequence[int], cameras: Sequence[str]) -> None:
+    """One of these frames has labels, or cannot be read."""
+    for frame in frames:
+        try:
+            samples = log.frame(frame, cameras)
+        except FrameError:
+            return
+        if any(sample.point_labels is not None or sample.pixel_labels is not None for sample in samples):
+            return
+    raise NoLabelsError(
+        f"{log.name}: no labels in the first {len(frames)} frames; choose frames with labels (--frames), or replay it"
+    )
 
 
 def _select_cameras(log: Log, cameras: Sequence[str] | None) -> list[str]:

@@ -1,5 +1,6 @@
 """Validation during training, and the one number that decides which model is the best."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from fusionseg.config import TrainConfig
 from fusionseg.data.cache import ViewCache
 from fusionseg.deploy.runtime import load
 from fusionseg.engine.dataset import open_source
-from fusionseg.engine.evaluate import evaluate
+from fusionseg.engine.evaluate import NoLabelsError, evaluate
 from fusionseg.engine.progress import Progress
 
+logger = logging.getLogger(__name__)
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
@@ -23,15 +25,20 @@ def validate(model_path: Path, config: TrainConfig, device: str, cache: Path | N
     for item in config.data.val:
         source = open_source(item, config.data)
         with Progress(f"validating on {source.log.name}", len(source.frames)) as progress:
-            report = evaluate(
-                model,
-                source.log,
-                frames=source.frames,
-                cameras=source.cameras,
-                strict=config.data.strict,
-                views=ViewCache(cache, source.log, config.data.size).views,
-                progress=lambda done, total, bar=progress: bar.advance(),  # type: ignore[misc]
-            )
+            try:
+                report = evaluate(
+                    model,
+                    source.log,
+                    frames=source.frames,
+                    cameras=source.cameras,
+                    strict=config.data.strict,
+                    views=ViewCache(cache, source.log, config.data.size).views,
+                    progress=lambda done, total, bar=progress: bar.advance(),  # type: ignore[misc]
+                )
+            except NoLabelsError as error:
+                # hours of training are not given up for a log that tells nothing
+                logger.warning("not validated: %s", error)
+                continue
         key = source.log.name if source.log.name not in scores else f"{source.log.name} ({item.path})"
         scores[key] = {
             sensors: {kind: result["miou"] for kind, result in kinds.items() if result and result["miou"] is not None}

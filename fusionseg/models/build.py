@@ -3,7 +3,7 @@
 from torch import nn
 
 from fusionseg.config import ModelConfig
-from fusionseg.models.fusion import Fusion
+from fusionseg.models.fusion import HEADS, Fusion
 from fusionseg.models.head import PointHead, TopDownHead
 from fusionseg.models.image_encoder import STRIDES, ImageEncoder
 from fusionseg.models.lidar_encoder import LidarEncoder
@@ -19,6 +19,12 @@ def build_model(config: ModelConfig, *, classes: int, raster_channels: int, poin
     unknown = set(config.fusion_strides) - set(STRIDES)
     if unknown:
         raise ValueError(f"model.fusion_strides holds {sorted(unknown)}; choose among {STRIDES}")
+    for stride, channels in zip(STRIDES, config.fusion_channels, strict=True):
+        if stride in config.fusion_strides and channels % HEADS:
+            raise ValueError(
+                f"model.fusion_channels is {config.fusion_channels}; {channels} at stride {stride} is no multiple of "
+                f"the {HEADS} attention heads, choose {channels + -channels % HEADS}"
+            )
     image_encoder = ImageEncoder(name=config.image_encoder, pretrained=config.pretrained)
     lidar_encoder = LidarEncoder(
         in_channels=raster_channels, channels=config.lidar_channels, raster_stride=config.raster_stride

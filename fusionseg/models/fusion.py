@@ -8,6 +8,7 @@ from torch.nn import functional
 from fusionseg.models.layers import SeparableBlock, conv_bn
 
 ATTENTION = ("linear", "full")
+HEADS = 4
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self, *, image_channels: int, lidar_channels: int, channels: int, attention: str | None, heads: int = 4
+        self, *, image_channels: int, lidar_channels: int, channels: int, attention: str | None, heads: int = HEADS
     ) -> None:
         super().__init__()
         self.image_in = conv_bn(image_channels, channels)

@@ -16,11 +16,11 @@ from fusionseg.config import atomic_write
 from fusionseg.labels import IGNORE, ClassTable
 
 
-def new_folder(out: str | Path | None, command: str) -> Path:
-    """The output folder, made: ``out`` itself, or the first free ``runs/<command>/<n>``.
+def free_folder(out: str | Path | None, command: str) -> Path:
+    """The output folder, not made yet: ``out`` itself, or the first free ``runs/<command>/<n>``.
 
     Raises:
-        ValueError: ``out`` is a file, holds something already, or cannot be made or written.
+        ValueError: ``out`` is a file or holds something already.
     """
     if out is None:
         parent = Path("runs") / command
@@ -31,6 +31,16 @@ def new_folder(out: str | Path | None, command: str) -> Path:
         raise ValueError(f"{folder}: is a file; --out needs a folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder}: holds files of an earlier run; choose an empty or new folder with --out")
+    return folder
+
+
+def new_folder(out: str | Path | None, command: str) -> Path:
+    """The output folder, made: ``out`` itself, or the first free ``runs/<command>/<n>``.
+
+    Raises:
+        ValueError: ``out`` is a file, holds something already, or cannot be made or written.
+    """
+    folder = free_folder(out, command)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

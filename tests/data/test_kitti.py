@@ -212,10 +212,10 @@ def test_recognising_and_naming_formats(raw, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         open_log(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no known log layout") as caught:
+    with pytest.raises(ValueError, match="no known log layout; it holds nothing;") as caught:
         open_log(tmp_path / "empty")
     for format in ("pandaset", "kitti_raw", "kitti_object", "semantickitti"):
-        assert f"{format}: " in str(caught.value)
+        assert format in str(caught.value)
     with pytest.raises(ValueError, match=r"'kiti_raw' is not known; .* did you mean kitti_raw\?"):
         open_log(raw, "kiti_raw")
     with pytest.raises(FileNotFoundError, match="no KITTI object frames"):

@@ -132,6 +132,13 @@ def test_quaternion_and_four_numbers_say_the_same_as_matrices(tmp_path):
     assert np.allclose(again.K, camera.K) and np.allclose(same, pose)
 
 
+def test_images_of_another_size_say_what_to_write(tmp_path):
+    folder = make_plain_log(tmp_path / "log", frames=1, size=(64, 96))
+    rewrite(folder, lambda content: content["cameras"]["front"].update(size=[100, 64]))
+    with pytest.raises(FrameError, match=r"image is 96x64; calibration\.yaml says 100x64 .*; write the size and K of"):
+        open_log(folder).sample(0, "front")
+
+
 def test_one_camera_needs_no_list(tmp_path):
     file = tmp_path / "camera.yaml"
     file.write_text(

@@ -168,7 +168,7 @@ def test_a_plot_without_image_is_the_class_colours() -> None:
         ((None, POINTS[:0]), "neither image nor points"),
         ((IMAGE, POINTS), "image and points without camera"),
         ((IMAGE, POINTS, CAMERA), "image and points without camera"),
-        ((IMAGE[:5], POINTS, CAMERA, FORWARD), "image has shape"),
+        ((IMAGE[:5], POINTS, CAMERA, FORWARD), "^arrays frame 0 camera: image has shape"),
         ((None, POINTS[:, :3]), "points have shape"),
         ((None, POINTS[:, :3], CAMERA, FORWARD), "points have shape"),
         ((IMAGE, POINTS, CAMERA, FORWARD * 2), "camera_T_lidar"),

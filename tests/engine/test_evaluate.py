@@ -10,7 +10,7 @@ from fakes import FakeSession
 from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import View, prepare_frame
 from fusionseg.deploy.runtime import Model
-from fusionseg.engine.evaluate import evaluate, select_frames
+from fusionseg.engine.evaluate import NoLabelsError, evaluate, select_frames
 from fusionseg.engine.report import format_report
 from fusionseg.geometry.camera import Camera
 from fusionseg.labels import ClassTable, table_from_sets
@@ -131,6 +131,29 @@ def test_ignored_labels_are_never_scored() -> None:
     nothing = evaluate(model({}), TinyLog(np.full(6, 255, dtype=np.uint8)))
     assert nothing["sensors"]["both"] == {"points": None, "points_visible": None, "pixels": None}
     assert "no labels to score against" in format_report(nothing)
+
+
+def test_a_log_without_labels_fails_before_the_model_runs() -> None:
+    class Bare(TinyLog):
+        def sample(self, frame: int, camera_name: str) -> Sample:
+            sample = super().sample(frame, camera_name)
+            return sample if frame in self.labelled else dataclasses.replace(sample, point_labels=None)
+
+    log, ready = Bare(), model({})
+    log.frames, log.labelled = list(range(4, 104)), set()
+    log.labels = dict.fromkeys(log.frames, LABELS)
+    with pytest.raises(NoLabelsError, match=r"tiny: no labels in the first 10 frames; choose .*--frames"):
+        evaluate(ready, log)
+    assert log.reads == 20 and not ready.session.seen  # type: ignore[attr-defined]
+    with pytest.raises(NoLabelsError, match="no labels in the first 3 frames"):
+        evaluate(ready, log, frames="5:8")
+    # the tenth frame has some; and one that cannot be read may have
+    log.labelled = {13}
+    assert points_of(evaluate(ready, log, frames="4:14", min_count=1))["counts"] == {"a": 1, "b": 2, "c": 1, "d": 0}
+    log.labelled, log.broken = set(), {4}
+    assert points_of(evaluate(ready, log, frames="4:6", strict=False)) is None
+    with pytest.raises(FrameError, match=r"4\.bin"):
+        evaluate(ready, log)
 
 
 def test_classes_the_labels_cannot_tell_apart_are_merged_and_named() -> None:

@@ -219,6 +219,16 @@ def test_no_data_and_no_labels_are_named(view_cache: Path, tmp_path: Path) -> No
         train(tiny_config(log, view_cache), tmp_path / "run")
 
 
+def test_a_validation_log_without_labels_is_left_out_with_a_warning(
+    plain_log: Path, view_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = make_plain_log(tmp_path / "bare", frames=2, labels=False)
+    config = tiny_config(plain_log, view_cache, epochs=1, validate_every=1)
+    config = replace(config, data=replace(config.data, val=(SourceConfig(str(bare)),)))
+    assert train(config, tmp_path / "run") == tmp_path / "run" / "last.safetensors"
+    assert "not validated: bare: no labels in the first 2 frames" in caplog.text
+
+
 def test_learning_rate_warms_up_and_ends_low() -> None:
     config = OptimizerConfig(lr=1.0, warmup_steps=10)
     rates = [learning_rate(config, step, 110) for step in range(110)]

@@ -197,12 +197,20 @@ def test_teacher_sized_networks_run(encoder: str) -> None:
         ({"attention": "flash"}, "'flash'; choose one of linear, full"),
         ({"fusion_strides": (8, 12)}, "12"),
         ({"raster_stride": 3}, "raster stride is 3"),
-        ({"fusion_channels": (8, 10, 12, 12)}, "10 channels"),
+        (
+            {"fusion_channels": (8, 10, 12, 12)},
+            r"^model\.fusion_channels is \(8, 10, 12, 12\); 10 at stride 8 .* the 4 attention heads, choose 12$",
+        ),
     ],
 )
 def test_settings_that_no_network_can_have(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(replace(SMALL, **change))
+
+
+def test_channels_of_a_gate_need_not_divide_into_heads() -> None:
+    output = run(inputs(64, 64, views=1), replace(SMALL, fusion_channels=(10, 8, 12, 14)))
+    assert output.pixels.shape == (1, K, 16, 16)
 
 
 @pytest.mark.parametrize("present", [[[1, 1], [1, 0], [0, 1]], [[1, 0]] * 3, [[0, 1]] * 3])

@@ -36,9 +36,9 @@ def test_a_demonstration_leaves_video_picture_and_figures(shown, tiny_model):
     assert outcome.fps["view"] > 0
 
 
-def test_settings_a_log_cannot_have_stay_open(tmp_path, tiny_model):
-    log = open_log(make_plain_log(tmp_path / "log", frames=1, labels=False))
-    outcome = demonstrate(tiny_model, log, tmp_path / "out")
+def test_figures_without_enough_points_stay_open(tmp_path, tiny_model):
+    log = open_log(make_plain_log(tmp_path / "log", frames=1))
+    outcome = demonstrate(tiny_model, log, tmp_path / "out", min_count=10**6)
     assert outcome.miou == {"both": None, "camera": None, "lidar": None}
 
 
