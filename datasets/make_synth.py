@@ -2,9 +2,10 @@
 
 python datasets/make_synth.py OUT [--workers N]
 
-Training worlds lie in OUT/train-SCENE-WEATHER-SEED (8 frames each; half in KITTI's image shape, half 16:9), test
-worlds in OUT/test-SCENE-WEATHER (10 frames; body shapes, facades and layouts no training world has). Worlds that are
-there already stay.
+Training worlds lie in OUT/train-SCENE-WEATHER-SEED, one frame each: ten frames of one world show one street ten times,
+ten worlds show ten streets. Half have KITTI's image shape, half 16:9; every fifth has 32 beams. Test worlds lie in
+OUT/test-SCENE-WEATHER (10 frames; body shapes, facades and layouts no training world has). Worlds that are there
+already stay.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from fusionseg.data.synth.spec import SCENES, WEATHERS, Spec
 from fusionseg.data.synth.write import generate
 
 SHAPES = ((1242, 375), (960, 540))
-URBAN_SEEDS = 3
+SEEDS = {"urban": 30, "intersection": 10, "highway": 10, "rural": 10}
+"""How many training worlds of each scene and weather."""
 
 
 def worlds() -> dict[str, Spec]:
@@ -24,11 +26,11 @@ def worlds() -> dict[str, Spec]:
     seed = 0
     for scene in SCENES:
         for weather in WEATHERS:
-            for _ in range(URBAN_SEEDS if scene == "urban" else 1):
+            for _ in range(SEEDS[scene]):
                 width, height = SHAPES[seed % 2]
                 beams = 32 if seed % 5 == 4 else 64
                 specs[f"train-{scene}-{weather}-{seed}"] = Spec(
-                    scene, weather, frames=8, seed=seed, width=width, height=height, beams=beams
+                    scene, weather, frames=1, seed=seed, width=width, height=height, beams=beams
                 )
                 seed += 1
     for scene in ("urban", "highway"):

@@ -40,7 +40,7 @@ class SourceConfig:
     """One log or data set to train on or evaluate.
 
     Attributes:
-        path: folder; ``$VARIABLES`` and ``~`` are expanded.
+        path: folder, or a pattern (``data/drives/*``), one data set per match; ``$VARIABLES`` and ``~`` are expanded.
         format: loader name, or None to recognise it from the layout.
         frames: half-open range ``A:B`` in the log's own frame numbers, or None for all.
         cameras: camera names, or empty for all.

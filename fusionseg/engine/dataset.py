@@ -4,6 +4,7 @@ Everything random about batch ``i`` follows from (seed, epoch, place in the orde
 resumed, or split over processes, sees the same batches.
 """
 
+import glob
 import logging
 import os
 from collections import deque
@@ -48,14 +49,30 @@ class Source(NamedTuple):
     cameras: list[str]
 
 
+def expand(sources: Iterable[SourceConfig]) -> list[SourceConfig]:
+    """The data sets of a configuration, one for each folder that a pattern (``data/drives/*``) matches, in name order.
+
+    Raises:
+        FileNotFoundError: a pattern matches nothing.
+    """
+    expanded: list[SourceConfig] = []
+    for source in sources:
+        path = os.path.expanduser(os.path.expandvars(source.path))
+        paths = sorted(glob.glob(path)) if glob.has_magic(path) and not os.path.exists(path) else [path]
+        if not paths:
+            raise FileNotFoundError(f"{path}: matches no file or folder; check the pattern")
+        expanded += [replace(source, path=found) for found in paths]
+    return expanded
+
+
 def open_source(source: SourceConfig, data: DataConfig) -> Source:
-    """Open a data set of the configuration.
+    """Open a data set of the configuration; its path is one that ``expand`` gave.
 
     Raises:
         FileNotFoundError: no such log.
         ValueError: the layout is unknown, or no frame or camera is left of it.
     """
-    path = Path(os.path.expandvars(source.path)).expanduser()
+    path = Path(source.path)
     log = open_log(path, source.format, classes=data.classes, split=source.split, strict=data.strict, **source.options)
     unknown = [name for name in source.cameras if name not in log.cameras]
     if unknown:
@@ -72,14 +89,16 @@ class TrainingViews:
         cache: folder of prepared views, or None to prepare them again each time.
 
     Raises:
-        FileNotFoundError, ValueError: as ``open_source``; no data set at all; class tables that differ.
+        FileNotFoundError, ValueError: as ``expand`` and ``open_source``; no data set at all; class tables that differ.
     """
 
     def __init__(self, config: TrainConfig, cache: Path | None) -> None:
         if not config.data.train:
             raise ValueError("data.train is empty; name at least one log to train on")
         self.config = config
-        self.sources = [open_source(source, config.data) for source in config.data.train]
+        entries = [expand([entry]) for entry in config.data.train]
+        self._entry_of_source = [i for i, found in enumerate(entries) for _ in found]
+        self.sources = [open_source(source, config.data) for found in entries for source in found]
         self.table = self.sources[0].log.table
         for source in self.sources[1:]:
             check_same_table(self.table, source.log.table, source.log.name)
@@ -138,11 +157,12 @@ class TrainingViews:
         return ", ".join(source.log.name for source in self.sources)
 
     def order(self, epoch: int) -> list[Place]:
-        """The views of an epoch: each log ``weight`` times its views (whole repeats, then a random part), shuffled."""
+        """The views of an epoch, shuffled: each entry ``weight`` times (whole repeats, then a random part)."""
         rng = np.random.default_rng([self.config.seed, epoch, 0])
         chosen: list[Place] = []
-        for places, source in zip(self.places, self.config.data.train, strict=True):
-            count = max(1, round(source.weight * len(places))) if places else 0
+        for i, entry in enumerate(self.config.data.train):
+            places = [place for group in self.places for place in group if self._entry_of_source[place.source] == i]
+            count = max(1, round(entry.weight * len(places))) if places else 0
             repeats, rest = divmod(count, max(len(places), 1))
             chosen += places * repeats + [places[i] for i in rng.permutation(len(places))[:rest]]
         return [chosen[i] for i in rng.permutation(len(chosen))]

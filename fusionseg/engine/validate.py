@@ -7,7 +7,7 @@ from pathlib import Path
 from fusionseg.config import TrainConfig
 from fusionseg.data.cache import ViewCache
 from fusionseg.deploy.runtime import load
-from fusionseg.engine.dataset import open_source
+from fusionseg.engine.dataset import expand, open_source
 from fusionseg.engine.evaluate import NoLabelsError, evaluate
 from fusionseg.engine.progress import Progress
 
@@ -22,7 +22,7 @@ def validate(model_path: Path, config: TrainConfig, device: str, cache: Path | N
     """
     model = load(model_path, device=device)
     scores: Scores = {}
-    for item in config.data.val:
+    for item in expand(config.data.val):
         source = open_source(item, config.data)
         with Progress(f"validating on {source.log.name}", len(source.frames)) as progress:
             try:

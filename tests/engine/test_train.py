@@ -22,7 +22,7 @@ from fusionseg.config import (
     load_config,
 )
 from fusionseg.data.collate import Batch
-from fusionseg.engine.dataset import TrainingViews, prefetch
+from fusionseg.engine.dataset import TrainingViews, expand, prefetch
 from fusionseg.engine.optimizer import MovingAverage, learning_rate, make_optimizer
 from fusionseg.engine.train import train
 from fusionseg.engine.validate import score
@@ -115,6 +115,19 @@ def test_weights_repeat_or_leave_out(weight: float, counts: tuple[int, int], pla
     order = views.order(0)
     assert len(order) == weight * 12
     assert {order.count(place) for place in views.places[0]} == set(counts)
+
+
+def test_a_pattern_is_one_entry_of_many_logs(view_cache: Path, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        make_plain_log(tmp_path / "drives" / name, frames=2)
+    source = SourceConfig(str(tmp_path / "drives" / "*"), "plain", weight=0.75)
+    config = tiny_config(tmp_path / "drives" / "a", view_cache)
+    views = TrainingViews(replace(config, data=replace(config.data, train=(source,))), view_cache)
+    assert [entry.path for entry in expand([source])] == [str(tmp_path / "drives" / name) for name in ("a", "b")]
+    # the weight is of both together: three of four views
+    assert len(views.order(0)) == 3 and {place.source for place in views.order(0) + views.order(1)} == {0, 1}
+    with pytest.raises(FileNotFoundError, match="matches no file or folder"):
+        expand([SourceConfig(str(tmp_path / "nothing-*"))])
 
 
 def test_a_broken_frame_is_left_out_or_refused(view_cache: Path, tmp_path: Path) -> None:

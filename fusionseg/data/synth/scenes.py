@@ -78,7 +78,7 @@ def urban(spec: Spec, rng: np.random.Generator) -> Layout:
     _blocks(b, path, [span], sec, rng, test)
     _works(b, path, zebra + 35.0, sec)
     lanes = [(-sec.lane / 2, speed, 24.0), (sec.lane / 2, -8.5, 20.0)]
-    street.traffic(b, path, lanes, ego, spec.rng("actors"), test, 0.08)
+    street.traffic(b, path, lanes, ego, spec.rng("actors"), test, 0.18)
     street.walkers(b, path, span, sec, spec.rng("actors", 1), 6.0)
     street.riders(b, path, span, sec.lane - 0.35, spec.rng("actors", 2), 26.0)
     _crossing_person(b, path, zebra + 1.5, ego, rng)
@@ -127,7 +127,7 @@ def intersection(spec: Spec, rng: np.random.Generator) -> Layout:
     _cross_street(b, cross, sec, other, rng, test)
     _corners(b, path, centre, sec, other, rng)
     lanes = [(-sec.lane / 2, speed, 22.0), (sec.lane / 2, -7.5, 18.0)]
-    street.traffic(b, path, lanes, ego, spec.rng("actors"), test, 0.08)
+    street.traffic(b, path, lanes, ego, spec.rng("actors"), test, 0.18)
     street.walkers(b, path, span, sec, spec.rng("actors", 1), 7.0)
     street.riders(b, path, span, sec.lane - 0.35, spec.rng("actors", 2), 24.0)
     _crossing_person(b, path, low - 2.2, ego, rng)

@@ -11,7 +11,7 @@ WEATHERS = ("clear", "dusk", "night", "fog", "rain")
 BEAMS = (64, 32)
 SPLITS = {"train": "00", "test": "11"}
 """The sequence number of each split: 11 is the first of SemanticKITTI's test split."""
-VERSION = 1
+VERSION = 2
 """Grows with every change of the generator that changes its bytes."""
 FRAME_S = 0.1
 MAX_FRAMES = 2000

@@ -247,7 +247,7 @@ def parked(
     s = span[0] + 3.0
     share = float(rng.uniform(0.25, 0.6))
     while s < span[1] - 4:
-        if rng.random() < 0.04 and s < span[1] - 12:
+        if rng.random() < 0.06 and s < span[1] - 12:
             b.put(
                 random_large(rng, test), path, s + 6, side * (sec.kerb - 1.35), 0.0 if side < 0 else np.pi, thing=True
             )
