@@ -1,7 +1,7 @@
 """From a Sample to what the network sees: resize, project, test occlusion, rasterise, point features (NumPy only)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,6 +24,26 @@ RASTER_CHANNELS = ("valid", "log_range", "direction_x", "direction_y", "height",
 POINT_FEATURES = ("log_range", "height", "intensity", "log_depth_ratio", "cell_u", "cell_v")
 
 
+@dataclass(frozen=True, eq=False)
+class Teaching:
+    """What a teacher says of the image plane of a view, on grids of its own that cover the view as it was prepared.
+
+    Attributes:
+        pixels: (K, h, w) float16 logits.
+        feature: (C, h', w') float16, or None.
+        placed: (2, 3) where the corners of those grids are: (u, v, 1) in [0, 1] to pixels of the view as it is now.
+    """
+
+    pixels: NDArray[np.float16]
+    feature: NDArray[np.float16] | None
+    placed: NDArray[np.float64]
+
+    def moved(self, affine: NDArray[np.float64]) -> "Teaching":
+        """The same after the view's pixels have moved by ``affine`` (2, 3)."""
+        shift = np.array([[0.0, 0.0, 1.0]]) * affine[:, 2:]
+        return replace(self, placed=affine[:, :2] @ self.placed + shift)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
     """A sample at the input size, projected. All point arrays hold the M points inside the image.
@@ -36,11 +56,13 @@ class View:
         uv: (M, 2) float32 pixels of the resized image.
         height_m: (M,) float32 above the fitted ground plane.
         intensity: (M,) float32 in [0, 1].
-        visible: (M,) bool, passes the occlusion test.
-        supervised: (M,) bool, visible and measured at most 50 ms from the image (pixels may learn from it).
+        visible: (M,) bool, passes the occlusion test; None where it was not made, as labelling needs it not.
+        supervised: (M,) bool, visible and measured at most 50 ms from the image (pixels may learn from it); or None.
         labels: (M,) uint8, or None.
         pixel_labels: (H, W) uint8, or None.
         lidar_present: False where the network must do without LiDAR; the points then are places to label, no input.
+        teaching: what a teacher says of the pixels, or None.
+        teacher_points: (M, K) float16 logits of that teacher, NaN where it does not know; or None.
     """
 
     log: str
@@ -53,11 +75,13 @@ class View:
     uv: NDArray[np.float32]
     height_m: NDArray[np.float32]
     intensity: NDArray[np.float32]
-    visible: NDArray[np.bool_]
-    supervised: NDArray[np.bool_]
+    visible: NDArray[np.bool_] | None = None
+    supervised: NDArray[np.bool_] | None = None
     labels: NDArray[np.uint8] | None = None
     pixel_labels: NDArray[np.uint8] | None = None
     lidar_present: bool = True
+    teaching: Teaching | None = None
+    teacher_points: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,32 +99,53 @@ class Inputs:
     cell: NDArray[np.int32]
 
 
-def prepare(sample: Sample, size: tuple[int, int], ground: Ground | None = None) -> View:
-    """The view of ``sample`` at ``size`` (height, width) pixels; ``ground`` is fitted to the sweep when not given."""
+def project_sample(sample: Sample, size: tuple[int, int], ground: Ground | None = None) -> View:
+    """The points of ``sample`` in the view at ``size`` (height, width) pixels: all that labelling needs but the image.
+
+    ``ground`` is fitted to the sweep when not given. There is no image yet, no truth and no occlusion test.
+    """
     height, width = size
     camera = sample.camera.resize(width, height)
     projection = project(sample.points_lidar, camera, sample.camera_T_lidar)
-    points = sample.points_lidar[projection.index]
+    points = sample.points_lidar.take(projection.index, axis=0)
     if ground is None:
         ground = fit_ground(sample.points_lidar)
-    seen = visible(projection.uv, projection.depth, width, height)
-    supervised = seen
-    if sample.time_offset_s is not None:
-        supervised = seen & (np.abs(sample.time_offset_s[projection.index]) <= MAX_TIME_OFFSET_S)
     return View(
         log=sample.log,
         frame=sample.frame,
         camera_name=sample.camera_name,
         camera=camera,
-        image=None if sample.image is None else resize_image(sample.image, width, height),
+        image=None,
         index=projection.index,
         points_camera=projection.points_camera,
         uv=projection.uv,
         height_m=height_above(ground, points),
         intensity=points[:, 3],
+    )
+
+
+def with_image(view: View, sample: Sample) -> View:
+    """The view with the image of its sample, resized."""
+    if sample.image is None:
+        return view
+    return replace(view, image=resize_image(sample.image, view.camera.width, view.camera.height))
+
+
+def prepare(sample: Sample, size: tuple[int, int], ground: Ground | None = None) -> View:
+    """The view of ``sample`` at ``size`` (height, width) pixels with all that training and evaluation ask for.
+
+    That is the occlusion test and the labels, beside what ``project_sample`` and ``with_image`` give.
+    """
+    height, width = size
+    view = with_image(project_sample(sample, size, ground), sample)
+    supervised = seen = visible(view.uv, view.points_camera[:, 2], width, height)
+    if sample.time_offset_s is not None:
+        supervised = seen & (np.abs(sample.time_offset_s[view.index]) <= MAX_TIME_OFFSET_S)
+    return replace(
+        view,
         visible=seen,
         supervised=supervised,
-        labels=None if sample.point_labels is None else sample.point_labels[projection.index],
+        labels=None if sample.point_labels is None else sample.point_labels[view.index],
         pixel_labels=None if sample.pixel_labels is None else resize_labels(sample.pixel_labels, width, height),
     )
 
@@ -158,33 +203,36 @@ def encode(view: View, stride: int) -> Inputs:
     depth = np.minimum(view.points_camera[:, 2], np.float32(FARTHEST_M))
     cell = cells(view.uv, view.camera.width, view.camera.height, stride)
     with np.errstate(over="ignore"):
-        range_m = np.sqrt(np.einsum("ij,ij->i", view.points_camera, view.points_camera))
+        x, y, z = view.points_camera.T
+        range_m = np.sqrt(x * x + y * y + z * z)
     log_range = np.log(np.clip(range_m, 0.5, FARTHEST_M)) * np.float32(0.25)
     # fmin and fmax take the number where the other is NaN
     height = np.fmax(np.fmin(view.height_m, 12.0), -3.0) * np.float32(0.25)
     intensity = np.fmin(np.fmax(view.intensity, 0.0), 1.0)
     nearest = nearest_per_cell(cell, depth, rows * columns)
     filled = np.flatnonzero(nearest >= 0)
-    chosen = nearest[filled]
-    raster[0, filled] = 1.0
-    raster[1, filled] = log_range[chosen]
-    raster[2:4, filled] = (view.points_camera[chosen, :2] / range_m[chosen, None]).T
-    raster[4, filled] = height[chosen]
-    raster[5, filled] = intensity[chosen]
+    chosen = nearest.take(filled)
+    range_of_cell = range_m.take(chosen)
+    raster[0][filled] = 1.0
+    raster[1][filled] = log_range.take(chosen)
+    raster[2][filled] = x.take(chosen) / range_of_cell
+    raster[3][filled] = y.take(chosen) / range_of_cell
+    raster[4][filled] = height.take(chosen)
+    raster[5][filled] = intensity.take(chosen)
     raster[6] = np.log1p(np.bincount(cell, minlength=rows * columns)) * np.float32(0.5)
     # the first depth of each cell, spread back to the cell's points
     surface = np.ones(rows * columns, dtype=np.float32)
-    surface[filled] = depth[chosen]
-    log_ratio = np.log(depth / surface[cell])
-    farthest = np.zeros(rows * columns, dtype=np.float32)
-    np.maximum.at(farthest, cell, log_ratio)
-    raster[7] = farthest
+    surface[filled] = depth.take(chosen)
+    log_ratio = np.log(depth / surface.take(cell))
+    np.maximum.at(raster[7], cell, log_ratio)
     if stride != CELL_STRIDE:
         cell = cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)
+    points = np.empty((len(depth), len(POINT_FEATURES)), dtype=np.float32)
+    points[:, 0], points[:, 1], points[:, 2] = log_range, height, intensity
+    np.minimum(log_ratio, 2.0, out=points[:, 3])
     within = (view.uv + 0.5) * np.float32(1.0 / CELL_STRIDE)
-    within -= np.floor(within) + 0.5
-    points = np.column_stack([log_range, height, intensity, np.minimum(log_ratio, 2.0), within])
-    return Inputs(raster.reshape(-1, rows, columns), points.astype(np.float32, copy=False), cell)
+    np.subtract(within, np.floor(within) + 0.5, out=points[:, 4:])
+    return Inputs(raster.reshape(-1, rows, columns), points, cell)
 
 
 def stride_labels(pixel_labels: NDArray[np.uint8] | None, height: int, width: int, stride: int) -> NDArray[np.uint8]:

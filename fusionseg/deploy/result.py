@@ -44,7 +44,7 @@ class ViewResult:
         """(height, width) uint8: the cell under each pixel's centre (nearest neighbour)."""
         rows = _cell_of(height, self.size[0], self.pixels.shape[0])
         columns = _cell_of(width, self.size[1], self.pixels.shape[1])
-        return self.pixels[:, columns][rows]
+        return self.pixels.take(columns, axis=1).take(rows, axis=0)
 
 
 def _cell_of(count: int, input_count: int, cells: int) -> NDArray[np.intp]:
@@ -97,7 +97,7 @@ class FrameResult:
         confidence: (N,) float32 probability of that class, 0 where 255.
         view: (N,) int16 index into ``view_names`` of the view that labelled the point, -1 for none.
         view_names: the cameras in the order given, then the virtual views.
-        timing: milliseconds of ``project`` (ground fit, image resize, projection), ``preprocess`` (rasters and point
+        timing: milliseconds of ``project`` (ground fit, projection), ``preprocess`` (image resize, rasters and point
             features to tensors), ``forward``, ``postprocess`` (upsampling, merging) and ``total``.
     """
 

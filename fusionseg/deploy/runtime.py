@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.data.prepare import View, fit_size, prepare
+from fusionseg.data.prepare import View, fit_size, project_sample, with_image
 from fusionseg.deploy.result import STAGES, Answer, FrameResult, PointLabels, Result, ViewResult, merge_views
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import Ground, fit_ground
@@ -23,13 +23,18 @@ from fusionseg.sample import Sample
 Sensors = Literal["both", "camera", "lidar"]
 SENSORS: tuple[Sensors, ...] = ("both", "camera", "lidar")
 RUNTIMES = ("torch",)
-CHUNK = 6
 
 
 class Session(Protocol):
-    """What runs the network: views to its input tensors, then to classes."""
+    """What runs the network: views to its input tensors, then to classes.
+
+    Attributes:
+        name: how reports call it.
+        views_at_once: how many views it labels together fastest.
+    """
 
     name: str
+    views_at_once: int
 
     def inputs(self, views: Sequence[View]) -> Any:
         """The input tensors of views of one size."""
@@ -161,7 +166,7 @@ class Model:
         watch = Stopwatch() if watch is None else watch
         masked = [mask_sensors(view, sensors) for view in views]
         results = []
-        for chunk in _chunks(masked):
+        for chunk in _chunks(masked, self.session.views_at_once):
             with watch.stage("preprocess"):
                 inputs = self.session.inputs(chunk)
             with watch.stage("forward"):
@@ -184,7 +189,10 @@ class Model:
         watch = Stopwatch()
         with watch.stage("project"):
             ground = fit_ground(points)
-            views = [prepare(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
+            views = [project_sample(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
+        if sensors != "lidar":
+            with watch.stage("preprocess"):
+                views = [with_image(view, sample) for view, sample in zip(views, samples, strict=True)]
         results = self.predict_views(views, sensors, watch)
         names = [sample.camera_name for sample in samples]
         with watch.stage("postprocess"):
@@ -218,7 +226,7 @@ class Model:
         open_rows = labels.points == IGNORE
         with watch.stage("project"):
             views = [
-                prepare(
+                project_sample(
                     Sample(
                         log="",
                         frame=0,
@@ -278,11 +286,11 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, 
     return Model(session, table=checkpoint.table, size=data.size, name=path.stem, classes=data.classes)
 
 
-def _chunks(views: Sequence[View]) -> Iterator[list[View]]:
-    """Neighbouring views of one size, at most ``CHUNK`` together."""
+def _chunks(views: Sequence[View], most: int) -> Iterator[list[View]]:
+    """Neighbouring views of one size, at most ``most`` together."""
     for _, group in groupby(views, key=lambda view: (view.camera.height, view.camera.width)):
         same = list(group)
-        yield from (same[start : start + CHUNK] for start in range(0, len(same), CHUNK))
+        yield from (same[start : start + most] for start in range(0, len(same), most))
 
 
 def mask_sensors(view: View, sensors: Sensors) -> View:

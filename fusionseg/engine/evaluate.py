@@ -242,6 +242,7 @@ def _read(
     for view in prepared:
         if view.labels is not None:
             labels[view.index] = view.labels
+        assert view.visible is not None  # every prepared view has been tested
         seen[view.index] |= view.visible
     rows = np.flatnonzero(labels != IGNORE)
     return prepared, _Truth(rows, labels[rows], seen[rows], count, pixels)

@@ -44,13 +44,13 @@ def fit_ground(points_lidar: NDArray[np.float32]) -> Ground:
     near = _candidates(points_lidar)
     low = _lowest_per_cell(near)
     fallback = Ground(np.array([0.0, 0.0, 1.0]), FALLBACK_HEIGHT_M)
-    if len(low) < MIN_SUPPORT:
+    if low.shape[1] < MIN_SUPPORT:
         return fallback
     normal, offset_m = _vote(low)
     support = 0
     for threshold_m in _REFINE_M:
-        chosen = near[np.abs(near @ normal + offset_m) < threshold_m]
-        support = len(chosen)
+        chosen = near.take(np.flatnonzero(np.abs(normal @ near + offset_m) < threshold_m), axis=1)
+        support = chosen.shape[1]
         if support < MIN_SUPPORT:
             return fallback
         slopes = _least_squares(chosen)
@@ -68,26 +68,29 @@ def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[n
 
 
 def _candidates(points_lidar: NDArray[np.float32]) -> NDArray[np.float64]:
-    """At most ``_SUBSAMPLE`` or so points (M, 3) in the ring around the car where ground is worth looking for."""
+    """At most ``_SUBSAMPLE`` or so points (3, M) in the ring around the car where ground is worth looking for."""
     # An odd step, so that files interleaved by laser (32, 64) do not lose every other laser.
     step = -(-len(points_lidar) // _SUBSAMPLE) | 1
-    xyz = points_lidar[::step, :3].astype(np.float64)
-    range2 = xyz[:, 0] ** 2 + xyz[:, 1] ** 2
-    z = xyz[:, 2]
+    xyz = points_lidar[::step, :3].T.astype(np.float64, order="C")  # coordinates by rows: contiguous memory
+    x, y, z = xyz
+    range2 = x * x + y * y
     # NaN compares False and infinity fails an upper bound, so this drops both.
     keep = (range2 > _NEAREST_M**2) & (range2 < _FARTHEST_M**2) & (z < _HIGHEST_M) & (z > _LOWEST_M)
-    return xyz[keep]
+    return xyz.take(np.flatnonzero(keep), axis=1)
 
 
 def _lowest_per_cell(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The lowest point of each 1 m cell: every cell votes once, however many returns the near ones hold."""
     size = int(2 * _FARTHEST_M / _CELL_M) + 1
-    ij = ((points[:, :2] + _FARTHEST_M) * (1 / _CELL_M)).astype(np.int32)
-    cell = ij[:, 0] * size + ij[:, 1]
-    order = np.argsort(-points[:, 2], kind="stable")
+    i, j = ((points[:2] + _FARTHEST_M) * (1 / _CELL_M)).astype(np.int32)
+    cell = i * size + j
+    z = points[2]
+    floor = np.full(size * size, np.inf)
+    np.minimum.at(floor, cell, z)
+    winners = np.flatnonzero(z == floor[cell])
     lowest = np.full(size * size, -1, dtype=np.int64)
-    lowest[cell[order]] = order
-    return points[lowest[lowest >= 0]]
+    lowest[cell[winners]] = winners
+    return points.take(lowest[lowest >= 0], axis=1)
 
 
 def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -95,11 +98,16 @@ def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     pitch, roll = (grid.ravel() for grid in np.meshgrid(_TILTS_RAD, _TILTS_RAD, indexing="ij"))
     normals = np.stack([np.tan(pitch), np.tan(roll), np.ones_like(pitch)], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    heights = low.astype(np.float32) @ normals.T.astype(np.float32)  # (cells, tilts)
     lowest = _LOWEST_M - _FARTHEST_M
     bins = int(np.ceil((_HIGHEST_M + _FARTHEST_M - lowest) / _BIN_M)) + 2
-    slot = ((heights - lowest) * (1 / _BIN_M)).astype(np.int32) + np.arange(len(normals), dtype=np.int32) * bins
-    votes = np.bincount(slot.ravel(), minlength=bins * len(normals)).reshape(len(normals), bins)
+    # One pitch at a time keeps the (rolls, cells) arrays small: asking for large memory anew costs more than the sums.
+    row = bins * np.arange(len(_TILTS_RAD))[:, None]
+    votes = np.empty((len(normals), bins), dtype=np.int64)
+    for start in range(0, len(normals), len(row)):
+        tilts = slice(start, start + len(row))
+        heights = normals[tilts].astype(np.float32) @ low.astype(np.float32)
+        slot = ((heights - lowest) * (1 / _BIN_M)).astype(np.int64) + row
+        votes[tilts] = np.bincount(slot.ravel(), minlength=row.size * bins).reshape(-1, bins)
     pair = votes[:, :-1] + votes[:, 1:]  # two neighbouring bins, so that a plane on a bin's edge is not split
     below = np.cumsum(votes, axis=1) - votes
     score = pair[:, 1:].astype(np.float64) - below[:, :-2]  # a margin of one bin between the plane and 'below'
@@ -112,14 +120,14 @@ def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
 
 def _least_squares(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """(a, b, c) of z = a x + b y + c, or None where the points leave a direction open or the plane is too steep."""
-    centre = points.mean(axis=0)
-    x, y, z = (points - centre).T
-    xx, xy, yy = x @ x, x @ y, y @ y
+    centre = points.mean(axis=1)
+    centred = points - centre[:, None]
+    (xx, xy, xz), (_, yy, yz), _ = centred @ centred.T
     det = xx * yy - xy * xy
     if det < 1e-3 * (xx + yy) ** 2:
         return None
-    a = (yy * (x @ z) - xy * (y @ z)) / det
-    b = (xx * (y @ z) - xy * (x @ z)) / det
+    a = (yy * xz - xy * yz) / det
+    b = (xx * yz - xy * xz) / det
     if a * a + b * b > np.tan(np.deg2rad(20.0)) ** 2:
         return None
     return np.array([a, b, centre[2] - a * centre[0] - b * centre[1]])

@@ -11,9 +11,11 @@ from fusionseg.data.prepare import (
     grid_size,
     prepare,
     prepare_frame,
+    project_sample,
     resize_image,
     resize_labels,
     stride_labels,
+    with_image,
 )
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import Ground, fit_ground
@@ -55,6 +57,25 @@ def test_hidden_and_late_points_teach_no_pixel() -> None:
     assert view.visible.tolist() == [True, True, False, True]
     assert view.supervised.tolist() == [True, True, False, False]
     assert prepare(make_sample(points), (96, 128)).supervised.tolist() == [True, True, False, True]
+
+
+def test_labelling_gets_the_same_inputs_without_what_truth_needs() -> None:
+    rng = np.random.default_rng(0)
+    sample = make_sample(
+        ground_cloud(1.7),
+        image=rng.integers(0, 256, (96, 128, 3), dtype=np.uint8),
+        point_labels=np.ones(len(ground_cloud(1.7)), np.uint8),
+        pixel_labels=np.ones((96, 128), np.uint8),
+    )
+    full, bare = prepare(sample, (48, 64)), project_sample(sample, (48, 64))
+    assert (bare.image, bare.visible, bare.supervised, bare.labels, bare.pixel_labels) == (None,) * 5
+    view = with_image(bare, sample)
+    assert view.image is not None and full.image is not None
+    np.testing.assert_array_equal(view.image, full.image)
+    np.testing.assert_array_equal(view.image[0, 0], np.round(sample.image[:2, :2].mean(axis=(0, 1)) + 1e-6))
+    for ours, theirs in zip(vars(encode(view, 4)).values(), vars(encode(full, 4)).values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert with_image(bare, make_sample(ground_cloud(1.7))) is bare
 
 
 def test_the_nearest_point_of_a_cell_wins_and_the_other_knows_its_step() -> None:

@@ -92,11 +92,13 @@ def test_sensors_hide_one_input_but_never_the_points_to_label(sensors: str, imag
     assert (len(session.seen) == 1) == (sensors == "camera")
 
 
-def test_views_are_labelled_in_chunks_in_order() -> None:
+@pytest.mark.parametrize(("at_once", "batches"), [(6, [6, 6, 1]), (1, [1] * 13)])
+def test_views_are_labelled_as_many_at_once_as_the_session_likes_in_order(at_once: int, batches: list[int]) -> None:
     session = FakeSession({f"v{i}": (i % 12, 0.5) for i in range(13)})
+    session.views_at_once = at_once
     views = [prepare(sample(f"v{i}"), SIZE) for i in range(13)]
     results = model(session).predict_views(views)
-    assert session.batches == [6, 6, 1]
+    assert session.batches == batches
     assert [int(r.points[0]) for r in results] == [i % 12 for i in range(13)]
     assert all(len(r.points) == len(v.index) == 2 for r, v in zip(results, views, strict=True))
 
