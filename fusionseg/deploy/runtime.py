@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, Protocol
@@ -107,7 +108,8 @@ class Model:
             camera_T_lidar: (4, 4) LiDAR frame to camera frame; as ``camera``.
             sensors: which of the sensors the network may use.
             whole_sweep: label the points outside the image too, through virtual views (six more passes).
-            size: (height, width) of the network input; by default the model's, in the shape of the image.
+            size: (height, width) of the network input; by default the model's, in the shape of the image. Virtual views
+                have no more pixels than the model's.
 
         Raises:
             ValueError: neither image nor points, both but no calibration, or arrays that break ``Sample``'s contract.
@@ -202,7 +204,9 @@ class Model:
             }
             labels = merge_views(len(points), [view.index for view in views], results)
         if whole_sweep and sensors != "camera" and len(points):
-            names += self._fill(labels, points, ground, given or self.size, len(samples), watch)
+            # views larger than those it learned from are labelled later and worse
+            virtual = min(given or self.size, self.size, key=prod)
+            names += self._fill(labels, points, ground, virtual, len(samples), watch)
         return FrameResult(
             table=self.table,
             pixels=pixels,

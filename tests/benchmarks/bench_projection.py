@@ -1,4 +1,6 @@
-"""Project and rasterise a 120k-point sweep into 1242x375: this package against plain NumPy, in one run on one thread.
+"""Project and rasterise a 120k-point sweep into 1242x375, and all else that labelling does besides the network.
+
+This package against plain NumPy where both do the same, in one run on one thread:
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest tests/benchmarks/bench_projection.py
 
@@ -10,16 +12,20 @@ from time import perf_counter
 import numpy as np
 import pytest
 
+from fusionseg.data.prepare import encode, project_sample, with_image
+from fusionseg.deploy.result import ViewResult, merge_views
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import fit_ground
 from fusionseg.geometry.projection import cells, nearest_per_cell, project, visible
 from fusionseg.geometry.transform import make_transform
+from fusionseg.sample import Sample
 
 WIDTH, HEIGHT = 1242, 375
 CAMERA = Camera.from_focal(WIDTH, HEIGHT, 721.5, 721.5, 609.6, 172.9)
 DISTORTED = Camera(WIDTH, HEIGHT, CAMERA.K, "pinhole", [-0.37, 0.2, 0.001, 0.0005, -0.07])
 CAMERA_T_LIDAR = make_transform([[0, -1, 0], [0, 0, -1], [1, 0, 0]], [0.0, -0.08, -0.27])
 STRIDES = (1, 4)
+INPUT = (384, 1248)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,52 @@ def test_visible(benchmark, sweep):
 @pytest.mark.benchmark(group="others")
 def test_fit_ground(benchmark, sweep):
     assert benchmark(fit_ground, sweep).offset_m == pytest.approx(1.73, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def sample(sweep):
+    """One view with an image of noise-free stripes: what it shows does not matter to the time."""
+    image = np.tile(np.arange(WIDTH, dtype=np.uint8)[None, :, None], (HEIGHT, 1, 3))
+    return Sample(
+        log="bench",
+        frame=0,
+        camera_name="camera",
+        camera=CAMERA,
+        image=image,
+        points_lidar=sweep,
+        camera_T_lidar=CAMERA_T_LIDAR,
+    )
+
+
+def answer(view):
+    """Classes as a network could give them."""
+    rng = np.random.default_rng(0)
+    count = len(view.index)
+    pixels = rng.integers(0, 12, (INPUT[0] // 4, INPUT[1] // 4), dtype=np.uint8)
+    return ViewResult(pixels, rng.integers(0, 12, count, dtype=np.uint8), rng.random(count, dtype=np.float32), INPUT)
+
+
+@pytest.mark.benchmark(group="labelling without the network")
+def test_project_stage(benchmark, sample):
+    view = benchmark(lambda: project_sample(sample, INPUT, fit_ground(sample.points_lidar)))
+    assert len(view.index) > 10_000
+
+
+@pytest.mark.benchmark(group="labelling without the network")
+def test_preprocess_stage(benchmark, sample):
+    view = project_sample(sample, INPUT)
+    inputs = benchmark(lambda: (with_image(view, sample), encode(view, 4))[1])
+    assert inputs.raster.shape == (8, INPUT[0] // 4, INPUT[1] // 4)
+
+
+@pytest.mark.benchmark(group="labelling without the network")
+def test_postprocess_stage(benchmark, sample):
+    view = project_sample(sample, INPUT)
+    result = answer(view)
+    count = len(sample.points_lidar)
+    pixels, labels = benchmark(lambda: (result.pixels_at(HEIGHT, WIDTH), merge_views(count, [view.index], [result])))
+    assert pixels.shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(labels.points[view.index], result.points)
 
 
 @pytest.mark.parametrize("stride", STRIDES)

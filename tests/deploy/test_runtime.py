@@ -53,6 +53,16 @@ def test_without_whole_sweep_what_no_camera_sees_stays_unknown() -> None:
     assert session.batches == [1]
 
 
+@pytest.mark.parametrize(("given", "virtual"), [(None, SIZE), ((48, 64), SIZE), ((12, 16), (12, 16))])
+def test_virtual_views_are_no_larger_than_what_the_model_learned_from(
+    given: tuple[int, int] | None, virtual: tuple[int, int]
+) -> None:
+    session = FakeSession({})
+    model(session)(sample("camera"), size=given)
+    sizes = {view.camera_name: (view.camera.height, view.camera.width) for view in session.seen}
+    assert sizes == {"camera": given or SIZE, "virtual_3": virtual}
+
+
 def test_points_alone_need_no_camera() -> None:
     session = FakeSession({}, default=(3, 0.7))
     result = model(session)(points_lidar=POINTS)
