@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.data.files import read_image, read_json
+from fusionseg.data.files import REDUCED, read_image, read_json
 from fusionseg.data.log import FrameError, Log, frame_errors
 from fusionseg.data.recent import Recent
 from fusionseg.data.unpickle import read_dataframe
@@ -62,6 +62,8 @@ class PandaSetLog(Log):
         classes: ``driving12``, ``native`` or a YAML file.
         lidar: 0, 1 or ``merged``.
         split: PandaSet has none; must be None.
+        reduced: 2, 4 or 8 decodes the images at that part of their size, for networks with a small input: with 2 in about
+            half the time. Images, cameras and labels of pixels are then of the reduced size.
 
     Raises:
         ValueError: an option that does not exist, or a broken JSON file.
@@ -78,13 +80,17 @@ class PandaSetLog(Log):
         classes: str = "driving12",
         split: str | None = None,
         lidar: Literal[0, 1, "0", "1", "merged"] = "merged",
+        reduced: int = 1,
     ) -> None:
         if str(lidar) not in ("0", "1", "merged"):
             raise ValueError(f"lidar is {lidar!r}; choose 0 (Pandar64), 1 (PandarGT) or merged")
+        if reduced not in REDUCED:
+            raise ValueError(f"reduced is {reduced!r}; choose one of {', '.join(map(str, REDUCED))}")
         if split is not None:
             raise ValueError(f"split is {split!r}; PandaSet has no splits, choose frames instead")
         self.path = Path(path)
         self.name = f"pandaset/{self.path.resolve().name}"
+        self._reduced = reduced
         self._lidar = None if lidar == "merged" else int(lidar)
         self._map = label_map("pandaset", classes)
         self.table = self._map.table
@@ -167,8 +173,8 @@ class PandaSetLog(Log):
     def _image(self, frame: int, camera_name: str) -> tuple[NDArray[np.uint8] | None, Camera]:
         """The image, None if the frame has none, with its camera."""
         file = self.path / "camera" / camera_name / f"{frame:02d}.jpg"
-        image = read_image(file) if file.is_file() else None
-        width, height = IMAGE_SIZE if image is None else image.shape[1::-1]
+        image = read_image(file, self._reduced) if file.is_file() else None
+        width, height = IMAGE_SIZE if image is None else (side * self._reduced for side in image.shape[1::-1])
         K = self._K[camera_name]
         # A resized copy of the log would put every point in the wrong place without any other sign.
         if image is not None and not (0.25 < K[0, 2] / width < 0.75 and 0.25 < K[1, 2] / height < 0.75):
@@ -176,7 +182,7 @@ class PandaSetLog(Log):
                 f"{file}: image is {width}x{height}, but its principal point is ({K[0, 2]:g}, {K[1, 2]:g}); "
                 "the intrinsics are for another size, use the original images"
             )
-        return image, Camera(width, height, K)
+        return image, Camera(width, height, K).resize(width // self._reduced, height // self._reduced)
 
     def _read_sweep(self, frame: int) -> _Sweep:
         file = self._sweep_files[frame]

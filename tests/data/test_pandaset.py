@@ -266,6 +266,8 @@ def test_a_bad_log_is_refused_when_opened(tiny, fault):
 
 
 def test_options_that_do_not_exist(tiny):
+    with pytest.raises(ValueError, match="reduced is 3; choose one of 1, 2, 4, 8"):
+        open_log(tiny, reduced=3)
     with pytest.raises(ValueError, match="lidar is 2; choose"):
         open_log(tiny, lidar=2)
     with pytest.raises(ValueError, match="no splits"):
@@ -284,3 +286,18 @@ def test_a_pose_that_is_no_number_costs_its_frame_alone(tmp_path):
     first, second = log.iterate(strict=False)
     assert not isinstance(first, Skipped)
     assert isinstance(second, Skipped) and second.frame == 2 and "not finite" in second.reason
+
+
+@pytest.mark.parametrize("which", ["tiny", "real"])
+def test_images_decoded_at_half_their_size_show_the_same(which, request):
+    """PNG in the made log, JPEG in the real one."""
+    log = request.getfixturevalue(which)
+    path = log if isinstance(log, Path) else log.path
+    full, half = (open_log(path, reduced=by).sample(0, "front_camera") for by in (1, 2))
+    assert half.image.shape == (540, 960, 3)
+    np.testing.assert_allclose(half.camera.K, full.camera.resize(960, 540).K)
+    averaged = cv2.resize(full.image, (960, 540), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(averaged - half.image).mean() < 1.5
+    at_full, at_half = (project(s.points_lidar, s.camera, s.camera_T_lidar) for s in (full, half))
+    np.testing.assert_array_equal(at_half.index, at_full.index)
+    np.testing.assert_allclose(at_half.uv, (at_full.uv + 0.5) / 2 - 0.5, atol=1e-3)
