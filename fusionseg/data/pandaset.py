@@ -62,8 +62,8 @@ class PandaSetLog(Log):
         classes: ``driving12``, ``native`` or a YAML file.
         lidar: 0, 1 or ``merged``.
         split: PandaSet has none; must be None.
-        reduced: 2, 4 or 8 decodes the images at that part of their size, for networks with a small input: with 2 in about
-            half the time. Images, cameras and labels of pixels are then of the reduced size.
+        reduced: 2, 4 or 8 decodes the images at that part of their size, for networks with a small input: with 2 in
+            about half the time. Images, cameras and labels of pixels are then of the reduced size.
 
     Raises:
         ValueError: an option that does not exist, or a broken JSON file.
