@@ -14,6 +14,8 @@ import fusionseg
 
 if TYPE_CHECKING:
     from fusionseg.data.log import Log
+    from fusionseg.deploy.benchmark import Frames
+    from fusionseg.deploy.contender import Score
     from fusionseg.deploy.runtime import Model
 
 USER_ERRORS = (ValueError, OSError, KeyError, MemoryError)
@@ -22,6 +24,7 @@ BROKEN_PIPE = 141
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 SHIPPED_MODEL = "student"
+GENERATED_FRAMES = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_replay(commands)
     _add_evaluate(commands)
+    _add_benchmark(commands)
     _add_train(commands)
     _add_synth(commands)
     _add_models(commands)
@@ -192,6 +196,34 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
 
 
+def _add_benchmark(commands: Any) -> None:
+    command = _add(commands, "benchmark", _benchmark, "measure how fast models are, by turns and stage by stage")
+    command.add_argument(
+        "models",
+        metavar="M",
+        nargs="*",
+        default=[SHIPPED_MODEL],
+        help="model, or M@RUNTIME[:PRECISION]; default the shipped one",
+    )
+    command.add_argument("--data", metavar="LOG", help="folder of a log; default a generated street")
+    _add_log_options(command)
+    _add_classes(command)
+    command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
+    command.add_argument("--threads", type=int, metavar="N", help="CPU threads, each on a core of its own; default all")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    command.add_argument("--peers", action="store_true", help="run image-only networks of others on the same images")
+    command.add_argument("--whole-sweep", action="store_true", help="label the points outside the image too")
+    command.add_argument("--repetitions", type=int, default=100, metavar="N", help="frames per model; default 100")
+    command.add_argument("--warmup", type=int, default=10, metavar="N", help="frames before them; default 10")
+    command.add_argument("--cold-starts", type=int, default=3, metavar="N", help="fresh processes per model; default 3")
+    command.add_argument("--deadline", type=int, default=0, metavar="N", help="pace N frames at 10 Hz, count misses")
+    command.add_argument("--batch", type=_counts, default=(), metavar="1,2,4", help="throughput of these batch sizes")
+    command.add_argument("--profile", action="store_true", help="which layers the time goes to")
+    command.add_argument("--compare", metavar="BASE.json", help="ratios to an earlier run's --json")
+    command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
+    command.add_argument("--histogram", metavar="FILE.png", help="draw how often a frame took how long")
+
+
 def _add_train(commands: Any) -> None:
     command = _add(commands, "train", _train, "train a model as a config file says")
     command.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
@@ -232,6 +264,10 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number, 0 or more")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(word) for word in text.split(","))
 
 
 def _open(args: argparse.Namespace, classes: str = "driving12") -> "Log":
@@ -406,6 +442,72 @@ def _evaluate(args: argparse.Namespace) -> int:
     where = args.json or "the table above; --json FILE keeps them"
     _ends(where, "replay", args.log, "--model", args.model, *_same_data(args), "--video")
     return 0
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    from fusionseg.deploy.machine import fixed_threads
+
+    # before anything loads a library that reads its number of threads only once
+    with fixed_threads(args.threads) as threads:
+        return _measure(args, threads)
+
+
+def _measure(args: argparse.Namespace, threads: int) -> int:
+    from fusionseg.deploy.benchmark import Plan, benchmark
+    from fusionseg.deploy.benchmark_report import check_outputs, compare, format_benchmark, read_report, write_histogram
+    from fusionseg.deploy.contender import Recipe, parse_model
+    from fusionseg.engine.progress import Progress
+    from fusionseg.replay.sink import write_json
+
+    plan = Plan(
+        repetitions=args.repetitions,
+        warmup=args.warmup,
+        cold_starts=args.cold_starts,
+        deadline=args.deadline,
+        batches=args.batch,
+        profile=args.profile,
+        peers=args.peers,
+    )
+    check_outputs(args.json, args.histogram)
+    base = read_report(Path(args.compare)) if args.compare else None
+    settings = {"device": args.device, "threads": threads, "size": args.size, "whole_sweep": args.whole_sweep}
+    recipes = [Recipe(*parse_model(word), **settings) for word in args.models]
+    frames, score = _benchmark_data(args)
+    with Progress("benchmark", plan.warmup + plan.repetitions) as progress:
+        report, totals_ms = benchmark(recipes, frames, plan, score=score, progress=progress.advance)
+    print(format_benchmark(report))
+    if args.json:
+        write_json(Path(args.json), report)
+    if args.histogram:
+        write_histogram(Path(args.histogram), totals_ms)
+    if base is not None:
+        print(f"\n{compare(report, base)}")
+    where = " and ".join(filter(None, (args.json, args.histogram))) or "the table above; --json FILE keeps it"
+    following = ("--compare", args.json) if args.json else ("--json", "benchmark.json")
+    _ends(where, "benchmark", *args.models, *(("--data", args.log) if args.data else ()), *following)
+    return 0
+
+
+def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":
+    """Frames of one camera of the log, a generated street if none is named, and what scores a model on them."""
+    from dataclasses import replace
+
+    from fusionseg.deploy.benchmark import Frames
+    from fusionseg.engine.accuracy import accuracy_of
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.replay.demo import WORLD, synthetic_log
+    from fusionseg.replay.source import select_cameras
+
+    args.log = args.data or str(synthetic_log(replace(WORLD, frames=GENERATED_FRAMES)).path)
+    log = _open(args)
+    numbers, cameras = select_frames(log, args.frames), select_cameras(log, args.cameras)
+    if args.cameras and len(cameras) > 1:
+        raise ValueError(f"--cameras is {args.cameras}; a benchmark labels one view at a time, name one camera")
+
+    def score(model: "Model") -> dict[str, Any] | None:
+        return accuracy_of(model, _open_for(model, args), numbers, cameras[0])
+
+    return Frames(lambda: _open(args), numbers, cameras[0]), score
 
 
 def _synth(args: argparse.Namespace) -> int:

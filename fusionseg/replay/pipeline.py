@@ -17,6 +17,7 @@ from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Sensors
+from fusionseg.deploy.timing import percentiles
 from fusionseg.metrics import Confusion, groups_of, score
 from fusionseg.replay.render import Renderer
 from fusionseg.replay.sink import write_classes, write_json, write_label_image, write_point_labels
@@ -82,14 +83,6 @@ class Account:
             "stages_ms": {stage: percentiles(values) for stage, values in self._spent_ms.items()},
             "accuracy": scores if any(scores.values()) else None,
         }
-
-
-def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """``p50``, ``p95`` and ``p99``; None without values."""
-    if not values:
-        return None
-    found = np.percentile(values, (50, 95, 99))
-    return {name: round(float(value), 3) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
 def _scores(points: list[Confusion], pixels: list[Confusion], min_count: int) -> dict[str, Any]:

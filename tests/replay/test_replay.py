@@ -10,7 +10,7 @@ from make_logs import make_camvid_log, make_plain_log, make_semantickitti_log
 
 from fusionseg.data.log import FrameError
 from fusionseg.data.open import open_log
-from fusionseg.replay.pipeline import REPORTED, Plan, percentiles, replay
+from fusionseg.replay.pipeline import REPORTED, Plan, replay
 from fusionseg.replay.source import select_cameras
 
 
@@ -205,11 +205,6 @@ def test_replay_works_outside_the_main_thread(tmp_path, tiny_model):
     thread.start()
     thread.join()
     assert found == [1]
-
-
-def test_percentiles_of_known_numbers():
-    assert percentiles([float(v) for v in range(101)]) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
-    assert percentiles([]) is None
 
 
 def test_camera_names_are_checked(tmp_path):

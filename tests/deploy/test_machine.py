@@ -1,0 +1,66 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fusionseg.deploy.machine import THREAD_SETTINGS, describe_machine, fixed_threads, git_commit, peak_memory_mb
+
+
+def test_threads_get_a_core_each_and_everything_is_as_before_afterwards(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    cores = os.sched_getaffinity(0)
+    with pytest.raises(RuntimeError, match="inside"), fixed_threads(1) as threads:
+        assert threads == 1
+        assert os.sched_getaffinity(0) == {min(cores)}
+        assert [os.environ[name] for name in THREAD_SETTINGS] == ["1"] * len(THREAD_SETTINGS)
+        raise RuntimeError("inside")
+    assert os.sched_getaffinity(0) == cores
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_all_cores_by_default():
+    with fixed_threads(None) as threads:
+        assert threads == len(os.sched_getaffinity(0))
+
+
+def test_more_threads_than_cores_is_a_warning(caplog):
+    cores = len(os.sched_getaffinity(0))
+    with caplog.at_level(logging.WARNING), fixed_threads(cores + 1) as threads:
+        assert threads == cores + 1
+    assert f"{cores + 1} threads share {cores} cores" in caplog.text
+
+
+def test_no_threads_is_an_error():
+    with pytest.raises(ValueError, match="threads is 0"), fixed_threads(0):
+        pass
+
+
+def test_the_machine_says_what_decides_its_speed():
+    machine = describe_machine()
+    assert machine["cpu"]
+    assert machine["affinity"] == sorted(os.sched_getaffinity(0))
+    assert machine["packages"]["numpy"].count(".") >= 2
+    assert machine["memory_gb"] > 0.1
+
+
+def test_the_commit_is_the_checkouts():
+    here = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    if here.returncode:
+        pytest.skip("not a git checkout")
+    assert git_commit().removesuffix("-dirty") == here.stdout[:12]
+
+
+def test_peak_memory_is_of_the_process_itself_and_not_of_the_one_that_started_it():
+    code = "from fusionseg.deploy.machine import peak_memory_mb as p; {}print(p())"
+    found = []
+    for extra in ("", "x = bytearray(b'1' * 100_000_000); del x; "):
+        done = subprocess.run([sys.executable, "-c", code.format(extra)], capture_output=True, text=True, check=True)
+        found.append(float(done.stdout))
+    # a small process stays small although this one holds pytest and all it has loaded
+    assert found[0] < 60
+    assert 90 < found[1] - found[0] < 210
+    assert peak_memory_mb() > 20
