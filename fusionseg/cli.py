@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_benchmark(commands)
     _add_train(commands)
+    _add_distill(commands)
     _add_synth(commands)
     _add_models(commands)
     return parser
@@ -230,6 +231,18 @@ def _add_train(commands: Any) -> None:
     command.add_argument("overrides", metavar="key=value", nargs="*", help="settings in place of the file's")
     command.add_argument("--out", metavar="DIR", help="folder of the run; default runs/train/<n>")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_distill(commands: Any) -> None:
+    command = _add(commands, "distill", _distill, "train a student with a teacher beside its control, and compare them")
+    command.add_argument("config", metavar="CONFIG", help="YAML file with a section distill, as in configs/")
+    command.add_argument("overrides", metavar="key=value", nargs="*", help="settings in place of the file's")
+    command.add_argument("--seeds", type=_count, default=3, metavar="N", help="how many of each; default 3")
+    command.add_argument(
+        "--unlabelled", action="append", default=[], metavar="LOG", help="a log that the teacher alone comments on"
+    )
+    command.add_argument("--out", metavar="DIR", help="folder of the runs and the report; default runs/distill/<n>")
+    command.add_argument("--resume", action="store_true", help="go on with the runs in --out")
 
 
 def _add_models(commands: Any) -> None:
@@ -547,6 +560,31 @@ def _train(args: argparse.Namespace) -> int:
     best = train(config, out, args.resume)
     data = config.data.val[0].path if config.data.val else "DATA"
     _ends(out, "evaluate", best, data)
+    return 0
+
+
+def _distill(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from fusionseg.config import SourceConfig, TrainConfig, atomic_write, load_config
+    from fusionseg.engine.recipe import distil, format_distillation
+    from fusionseg.replay.sink import new_folder, write_json
+
+    config: TrainConfig = load_config(args.config, args.overrides)
+    if args.out is None and args.resume:
+        raise ValueError("no --out; --resume needs the folder of the runs")
+    if args.unlabelled and config.distill is not None:
+        more = (*config.distill.unlabelled, *(SourceConfig(path) for path in args.unlabelled))
+        config = replace(config, distill=replace(config.distill, unlabelled=more))
+    out = new_folder(None, "distill") if args.out is None else Path(args.out)
+    report = distil(config, out, [config.seed + i for i in range(args.seeds)], args.resume)
+    text = format_distillation(report)
+    print(text)
+    write_json(out / "distillation.json", report)
+    with atomic_write(out / "distillation.md") as file:
+        file.write(f"{text}\n".encode())
+    student = out / f"distilled-{config.seed}" / "last.safetensors"
+    _ends(f"{out} (distillation.json, distillation.md)", "evaluate", student, config.data.val[0].path)
     return 0
 
 

@@ -128,7 +128,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Probabilities and ranges of the joint augmentation; angles in degrees."""
+    """Probabilities and ranges of the joint augmentation; angles in degrees.
+
+    ``calibration_jitter_deg`` turns the points about each camera axis in a ``calibration_jitter_share`` of the views.
+    """
 
     flip: float = 0.5
     scale: tuple[float, float] = (1.0, 1.0)
@@ -140,9 +143,11 @@ class AugmentConfig:
     drop_image: float = 0.15
     drop_lidar: float = 0.25
     calibration_jitter_deg: float = 0.0
+    calibration_jitter_share: float = 0.5
 
     def __post_init__(self) -> None:
         _check(self, 0, 1, "flip", "photometric", "point_dropout", "drop_image", "drop_lidar")
+        _check(self, 0, 1, "calibration_jitter_share")
         _check(self, 0, math.inf, "rotation_deg", "lidar_jitter_m", "calibration_jitter_deg")
         _check(self, 0, math.inf, "scale", above=True)
         if self.crop is not None:
@@ -181,6 +186,43 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """A teacher, and how much the student heeds it; 0 leaves a method out.
+
+    Attributes:
+        teachers: model files or shipped names, or ``module:function`` for a teacher of one's own; several are averaged.
+        dist, kl: relations (DIST) and Kullback-Leibler divergence of the logits, at every cell of the image.
+        point: weight of the same two at every point.
+        cwd: channel-wise distillation of the fused feature at stride 8, through a 1x1 adapter.
+        cirkd: relations between the places of all images of a batch, of that feature.
+        attention: attention transfer of that feature.
+        temperature: of ``dist`` and ``kl``.
+        any_sensor: teach views whose camera or LiDAR was taken from the student too; the teacher always sees both.
+        flip: the teacher's answer is the mean over the view and its mirror image.
+        confidence: what the teacher must give its class, to be heeded where there are no labels.
+        unlabelled: logs without labels (or whose labels are not to be used).
+    """
+
+    teachers: tuple[str, ...] = ()
+    dist: float = 1.0
+    kl: float = 0.0
+    point: float = 1.0
+    cwd: float = 0.0
+    cirkd: float = 0.0
+    attention: float = 0.0
+    temperature: float = 1.0
+    any_sensor: bool = True
+    flip: bool = True
+    confidence: float = 0.7
+    unlabelled: tuple[SourceConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self, 0, math.inf, "dist", "kl", "point", "cwd", "cirkd", "attention")
+        _check(self, 0, math.inf, "temperature", above=True)
+        _check(self, 0, 1, "confidence")
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """The optimiser and its schedule; ``schedule`` is ``cosine`` or ``poly``, ``name`` is ``adamw`` or ``sgd``."""
 
@@ -208,6 +250,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 40
     batch_size: int = 6

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fusionseg.data.prepare import CELL_STRIDE, POINT_FEATURES, View, encode, stride_labels
+from fusionseg.data.prepare import CELL_STRIDE, View, stride_labels
+from fusionseg.data.stack import stack
 from fusionseg.labels import IGNORE
 
 
@@ -76,42 +77,27 @@ def collate(
 
     With ``max_points`` a random subset of each view's points; rasters keep all.
     """
-    if not views:
-        raise ValueError("no views to collate; expected at least one")
-    height, width = views[0].camera.height, views[0].camera.width
-    inputs = [encode(view, stride) for view in views]
-    chosen = [_choose(len(item.cell), max_points, rng) for item in inputs]
-    count = max(len(rows) for rows in chosen)
-    image = np.zeros((len(views), height, width, 3), dtype=np.uint8)
-    points = np.zeros((len(views), count, len(POINT_FEATURES)), dtype=np.float32)
-    cell = np.full((len(views), count), -1, dtype=np.int64)
+    chosen = [_choose(len(view.index), max_points, rng) for view in views]
+    inputs = stack(views, stride, chosen)
+    height, width = inputs.image.shape[1:3]
+    count = inputs.points.shape[1]
     labels = np.full((len(views), count), IGNORE, dtype=np.uint8)
     supervised = np.zeros((len(views), count), dtype=bool)
     visible = np.zeros((len(views), count), dtype=bool)
-    for b, (view, item, rows) in enumerate(zip(views, inputs, chosen, strict=True)):
-        if (view.camera.height, view.camera.width) != (height, width):
-            sizes = f"{view.camera.width}x{view.camera.height} and {width}x{height}"
-            raise ValueError(f"views of {sizes} in one batch; train on crops of one size (augment.crop)")
-        if view.image is not None:
-            image[b] = view.image
-        points[b, : len(rows)] = item.points.take(rows, axis=0)
-        cell[b, : len(rows)] = item.cell[rows]
+    for b, (view, rows) in enumerate(zip(views, chosen, strict=True)):
         if view.supervised is not None:
             supervised[b, : len(rows)] = view.supervised[rows]
         if view.visible is not None:
             visible[b, : len(rows)] = view.visible[rows]
         if view.labels is not None:
             labels[b, : len(rows)] = view.labels[rows]
-    present = np.array([[view.image is not None, view.lidar_present and len(view.index) > 0] for view in views])
-    lidar = np.stack([item.raster for item in inputs])
-    lidar[~present[:, 1]] = 0.0
     dense = [stride_labels(view.pixel_labels, height, width, CELL_STRIDE) for view in views]
     return Batch(
-        image=torch.from_numpy(image).permute(0, 3, 1, 2),
-        lidar=torch.from_numpy(lidar),
-        present=torch.from_numpy(present.astype(np.float32)),
-        points=torch.from_numpy(points),
-        cell=torch.from_numpy(cell),
+        image=torch.from_numpy(inputs.image).permute(0, 3, 1, 2),
+        lidar=torch.from_numpy(inputs.lidar),
+        present=torch.from_numpy(inputs.present),
+        points=torch.from_numpy(inputs.points),
+        cell=torch.from_numpy(inputs.cell),
         point_labels=torch.from_numpy(labels),
         supervised=torch.from_numpy(supervised),
         visible=torch.from_numpy(visible),

@@ -25,7 +25,17 @@ CONTRAST = 0.3
 SATURATION = 0.4
 HUE_DEG = 10.0
 
-_POINT_ARRAYS = ("index", "points_camera", "uv", "height_m", "intensity", "visible", "supervised", "labels")
+_POINT_ARRAYS = (
+    "index",
+    "points_camera",
+    "uv",
+    "height_m",
+    "intensity",
+    "visible",
+    "supervised",
+    "labels",
+    "teacher_points",
+)
 
 
 def augment(view: View, config: AugmentConfig, rng: np.random.Generator) -> View:
@@ -36,7 +46,7 @@ def augment(view: View, config: AugmentConfig, rng: np.random.Generator) -> View
         view = rotate(view, float(np.radians(rng.uniform(-config.rotation_deg, config.rotation_deg))))
     if config.crop is not None or config.scale != (1.0, 1.0):
         view = scale_crop(view, float(rng.uniform(*config.scale)), config.crop, rng)
-    if config.calibration_jitter_deg:
+    if config.calibration_jitter_deg and rng.random() < config.calibration_jitter_share:
         angles = np.radians(rng.uniform(-config.calibration_jitter_deg, config.calibration_jitter_deg, 3))
         view = jitter_calibration(view, angles)
     if config.lidar_jitter_m:
@@ -56,6 +66,7 @@ def flip(view: View) -> View:
         name: None if values is None else cv2.flip(values, 1)
         for name, values in (("image", view.image), ("pixel_labels", view.pixel_labels))
     }
+    mirrored["teaching"] = None if view.teaching is None else view.teaching.moved(affine)
     return replace(view, camera=view.camera.flip(), points_camera=points, uv=_moved(view.uv, affine), **mirrored)
 
 
@@ -94,13 +105,17 @@ def scale_crop(view: View, zoom: float, size: tuple[int, int] | None, rng: np.ra
 
 
 def jitter_calibration(view: View, angles_rad: NDArray[np.float64]) -> View:
-    """The points turned by small angles (3,) about the camera's x, y and z axes and projected anew; the image stays."""
+    """The points turned by small angles (3,) about the camera's x, y and z axes and projected anew; the image stays.
+
+    The points then lie beside what they were measured on: they keep their labels, but no pixel may learn from them.
+    """
     turn = cv2.Rodrigues(np.asarray(angles_rad, dtype=np.float64))[0].astype(np.float32)
     points = view.points_camera @ turn.T
     limit = np.float32(min(view.camera.distortion_limit(), 1e6))
     ahead = (points[:, 2] > MIN_DEPTH_M) & (np.hypot(points[:, 0], points[:, 1]) < limit * points[:, 2])
     view = _keep(replace(view, points_camera=points), ahead)
-    return _inside(replace(view, uv=view.camera.project(view.points_camera)))
+    unsupervised = None if view.supervised is None else np.zeros_like(view.supervised)
+    return _inside(replace(view, uv=view.camera.project(view.points_camera), supervised=unsupervised))
 
 
 def jitter_range(view: View, sigma_m: float, rng: np.random.Generator) -> View:
@@ -163,6 +178,8 @@ def _warp(view: View, affine: NDArray[np.float64], camera: Camera, points: NDArr
         changes["pixel_labels"] = cv2.warpAffine(
             view.pixel_labels, affine, size, flags=cv2.INTER_NEAREST, borderValue=IGNORE
         )
+    if view.teaching is not None:
+        changes["teaching"] = view.teaching.moved(affine)
     return _inside(replace(view, camera=camera, points_camera=points, uv=_moved(view.uv, affine), **changes))
 
 

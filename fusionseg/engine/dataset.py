@@ -25,8 +25,10 @@ from fusionseg.data.open import open_log
 from fusionseg.data.prepare import CELL_STRIDE, View, stride_labels
 from fusionseg.data.sky import sky_labels
 from fusionseg.data.transforms import augment
+from fusionseg.engine.distill import needs_feature
 from fusionseg.engine.evaluate import select_frames
 from fusionseg.engine.progress import Progress
+from fusionseg.engine.teacher import Answers, Teacher
 from fusionseg.labels import IGNORE, ClassTable
 
 logger = logging.getLogger(__name__)
@@ -86,23 +88,31 @@ class TrainingViews:
 
     Args:
         config: the experiment.
-        cache: folder of prepared views, or None to prepare them again each time.
+        cache: folder of prepared views (and a teacher's answers), or None to prepare them again each time.
+        teacher: comments on every view, where the configuration distils.
 
     Raises:
         FileNotFoundError, ValueError: as ``expand`` and ``open_source``; no data set at all; class tables that differ.
     """
 
-    def __init__(self, config: TrainConfig, cache: Path | None) -> None:
+    def __init__(self, config: TrainConfig, cache: Path | None, teacher: Teacher | None = None) -> None:
         if not config.data.train:
             raise ValueError("data.train is empty; name at least one log to train on")
         self.config = config
-        entries = [expand([entry]) for entry in config.data.train]
+        unlabelled = () if config.distill is None else config.distill.unlabelled
+        self._entries = (*config.data.train, *unlabelled)
+        entries = [expand([entry]) for entry in self._entries]
         self._entry_of_source = [i for i, found in enumerate(entries) for _ in found]
         self.sources = [open_source(source, config.data) for found in entries for source in found]
         self.table = self.sources[0].log.table
         for source in self.sources[1:]:
             check_same_table(self.table, source.log.table, source.log.name)
         self._caches = [ViewCache(cache, source.log, config.data.size) for source in self.sources]
+        self._answers: Answers | None = None
+        if teacher is not None and config.distill is not None:
+            self._answers = Answers(teacher, self.table.names, cache, needs_feature(config.distill))
+            size = teacher.size or config.data.size
+            self._seen = [ViewCache(cache, source.log, size) for source in self.sources]
         self.places = [
             [Place(i, frame, name) for frame in source.frames for name in source.cameras]
             for i, source in enumerate(self.sources)
@@ -111,7 +121,26 @@ class TrainingViews:
     def view(self, place: Place) -> View:
         """One prepared view, not augmented."""
         (view,) = self._caches[place.source].views(place.frame, [place.camera_name])
-        return self._with_sky(view)
+        if self._entry_of_source[place.source] >= len(self.config.data.train):
+            view = replace(view, labels=None, pixel_labels=None)
+        else:
+            view = self._with_sky(view)
+        if self._answers is None:
+            return view
+        (seen,) = self._seen[place.source].views(place.frame, [place.camera_name])
+        return self._answers.teach(view, seen)
+
+    def ask_teacher(self) -> int | None:
+        """Have every view answered before training; the channels of the teacher's feature, where one is kept."""
+        places = [place for group in self.places for place in group]
+        channels = None
+        with Progress("asking the teacher", len(places)) as progress:
+            for place in places:
+                teaching = self.view(place).teaching
+                if teaching is not None and teaching.feature is not None:
+                    channels = len(teaching.feature)
+                progress.advance()
+        return channels
 
     def _with_sky(self, view: View) -> View:
         """The view with weak sky labels, where it has labels for points alone."""
@@ -144,8 +173,9 @@ class TrainingViews:
                         logger.warning("frame %d of %s is left out: %s", frame, source.log.name, error)
                         self.places[i] = [place for place in self.places[i] if place.frame != frame]
                         views = []
-                    for view in map(self._with_sky, views):
-                        totals += _label_counts(view)
+                    if self._entry_of_source[i] < len(self.config.data.train):
+                        for view in map(self._with_sky, views):
+                            totals += _label_counts(view)
                     progress.advance()
         if not any(self.places):
             raise ValueError(f"no view of {self._names()} can be read; the warnings above say why")
@@ -160,7 +190,7 @@ class TrainingViews:
         """The views of an epoch, shuffled: each entry ``weight`` times (whole repeats, then a random part)."""
         rng = np.random.default_rng([self.config.seed, epoch, 0])
         chosen: list[Place] = []
-        for i, entry in enumerate(self.config.data.train):
+        for i, entry in enumerate(self._entries):
             places = [place for group in self.places for place in group if self._entry_of_source[place.source] == i]
             count = max(1, round(entry.weight * len(places))) if places else 0
             repeats, rest = divmod(count, max(len(places), 1))

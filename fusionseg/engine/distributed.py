@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 # the others wait while the first process prepares views and validates; torch would give up after 10 or 30 minutes
 PATIENCE = timedelta(hours=12)
@@ -29,6 +29,16 @@ def sum_over_processes(values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+@torch.no_grad()
+def average_statistics(*models: nn.Module) -> None:
+    """Give every process the mean of all processes' running statistics (batch norm's), which DDP leaves apart."""
+    if world_size() > 1:
+        for model in models:
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(sum_over_processes(buffer) / world_size())
 
 
 def barrier() -> None:

@@ -56,6 +56,7 @@ def save_state(
     model: nn.Module,
     average: MovingAverage[Any],
     optimizer: torch.optim.Optimizer,
+    distiller: nn.Module | None = None,
 ) -> None:
     """Write everything that changes while training."""
     content = {
@@ -65,6 +66,7 @@ def save_state(
         "model": model.state_dict(),
         "average": average.model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "distiller": {} if distiller is None else distiller.state_dict(),
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
@@ -81,6 +83,7 @@ def load_state(
     model: nn.Module,
     average: MovingAverage[Any],
     optimizer: torch.optim.Optimizer,
+    distiller: nn.Module | None = None,
 ) -> RunProgress:
     """Put everything back in place.
 
@@ -88,6 +91,19 @@ def load_state(
         FileNotFoundError: no such file.
         ValueError: not a state of this project, truncated, or of a run with another configuration.
     """
+    content = _read(path, config)
+    model.load_state_dict(content["model"])
+    average.model.load_state_dict(content["average"])
+    optimizer.load_state_dict(content["optimizer"])
+    if distiller is not None:
+        distiller.load_state_dict(content["distiller"])
+    torch.set_rng_state(content["random"])
+    if content["random_cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(content["random_cuda"])
+    return RunProgress(**json.loads(content["progress"]))
+
+
+def _read(path: Path, config: TrainConfig) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no state of a run here; start without --resume")
     try:
@@ -102,13 +118,17 @@ def load_state(
     changed = _difference(json.loads(content["config"]), to_dict(config))
     if changed:
         raise ValueError(f"{path}: the run was started with another configuration ({changed}); give it the same again")
-    model.load_state_dict(content["model"])
-    average.model.load_state_dict(content["average"])
-    optimizer.load_state_dict(content["optimizer"])
-    torch.set_rng_state(content["random"])
-    if content["random_cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(content["random_cuda"])
-    return RunProgress(**json.loads(content["progress"]))
+    return content
+
+
+def finished(path: Path, config: TrainConfig) -> bool:
+    """Whether the state is that of a run of this configuration that has come to its end.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_state``.
+    """
+    progress = RunProgress(**json.loads(_read(path, config)["progress"]))
+    return progress.epoch >= config.epochs
 
 
 def _difference(old: Any, new: Any, where: str = "") -> str | None:

@@ -18,7 +18,9 @@ from fusionseg.config import TrainConfig, save_config
 from fusionseg.data.collate import Batch
 from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
 from fusionseg.engine.dataset import TrainingViews, prefetch
+from fusionseg.engine.distill import Distiller
 from fusionseg.engine.distributed import (
+    average_statistics,
     barrier,
     first_process_first,
     process_group,
@@ -29,6 +31,7 @@ from fusionseg.engine.distributed import (
 from fusionseg.engine.optimizer import MovingAverage, learning_rate, make_optimizer
 from fusionseg.engine.progress import Progress
 from fusionseg.engine.state import RunProgress, load_state, save_state
+from fusionseg.engine.teacher import ModelTeacher, load_teacher
 from fusionseg.engine.validate import score, validate
 from fusionseg.engine.writer import RunWriter
 from fusionseg.losses import class_weights, counts, total_loss
@@ -79,9 +82,17 @@ class _Run:
             )
         cache = out / "cache" if config.data.cache is None else Path(config.data.cache).expanduser()
         self.cache = cache
-        self.views = TrainingViews(config, cache)
+        teacher = None
+        if config.distill is not None:
+            if not config.distill.teachers:
+                raise ValueError(
+                    "distill.teachers is empty; name a model file, or leave the section out for the control"
+                )
+            teacher = load_teacher(config.distill.teachers, device, config.distill.flip)
+        self.views = TrainingViews(config, cache, teacher)
         with first_process_first():
             label_counts = self.views.count_labels()
+            teacher_channels = None if teacher is None else self.views.ask_teacher()
         self.table = self.views.table
         self.membership = torch.from_numpy(self.table.membership).to(device)
         weights = class_weights(torch.from_numpy(label_counts), config.loss.class_balance, self.membership.cpu())
@@ -105,7 +116,14 @@ class _Run:
         if world_size() > 1:
             # a process whose views all lack a sensor has no gradient for that encoder
             self.network = DistributedDataParallel(self.model, find_unused_parameters=True)
-        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.distiller: Distiller | None = None
+        if config.distill is not None:
+            fused = config.model.fusion_channels[1]
+            self.distiller = Distiller(config.distill, fused, teacher_channels).to(device)
+        if isinstance(teacher, ModelTeacher):
+            _warn_of_small_teacher(self.model, teacher)
+        trained = nn.ModuleList([self.model] if self.distiller is None else [self.model, self.distiller])
+        self.optimizer = make_optimizer(trained, config.optimizer)
         self.average = MovingAverage(self.model, config.optimizer.ema_decay)
         self.progress = RunProgress()
 
@@ -126,6 +144,7 @@ class _Run:
             model=self.model,
             average=self.average,
             optimizer=self.optimizer,
+            distiller=self.distiller,
         )
         logger.info("resumed at step %d of %d", self.progress.step, self.steps)
 
@@ -198,10 +217,15 @@ class _Run:
                     image = batch.image.contiguous(memory_format=torch.channels_last)
                     output = self.network(image, batch.lidar, batch.present, batch.points, batch.cell)
                 losses = total_loss(output, batch, self.membership, config.loss, self.class_weights, normalizers, parts)
+                total, values = losses
+                if self.distiller is not None:
+                    taught = self.distiller(output, batch)
+                    total = total + taught.total / parts
+                    values = values | {name: value / parts for name, value in taught.values.items()}
                 # DDP averages gradients over the processes, the loss is a sum over them
-                (losses.total * world_size()).backward()
-            loss += losses.total.detach()
-            terms = {name: terms.get(name, 0.0) + value for name, value in losses.values.items()}
+                (total * world_size()).backward()
+            loss += total.detach()
+            terms = {name: terms.get(name, 0.0) + value for name, value in values.items()}
         rate = learning_rate(config.optimizer, self.progress.step, self.steps)
         self._update(sum_over_processes(loss), rate)
         return float(sum_over_processes(loss)), {name: float(value) for name, value in terms.items()}
@@ -213,6 +237,11 @@ class _Run:
         return nullcontext()
 
     def _update(self, loss: torch.Tensor, rate: float) -> None:
+        if self.distiller is not None and world_size() > 1:
+            # the adapter is no part of what DDP wraps
+            for parameter in self.distiller.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = sum_over_processes(parameter.grad) / world_size()
         clip = self.config.optimizer.clip_norm
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip if clip else float("inf"))
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
@@ -229,6 +258,7 @@ class _Run:
     def _end_epoch(self, writer: RunWriter) -> None:
         """Validate when it is time, log, and save a state in which the next epoch is about to begin."""
         progress, config = self.progress, self.config
+        average_statistics(self.model, self.average.model)
         row: dict[str, Any] = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -266,7 +296,16 @@ class _Run:
                 model=self.model,
                 average=self.average,
                 optimizer=self.optimizer,
+                distiller=self.distiller,
             )
+
+
+def _warn_of_small_teacher(student: nn.Module, teacher: ModelTeacher) -> None:
+    count = sum(p.numel() for p in student.parameters())
+    if count > teacher.parameters:
+        logger.warning(
+            "the student has %d parameters, its teacher %d; is it the wrong way round?", count, teacher.parameters
+        )
 
 
 def _said(row: dict[str, Any]) -> str:

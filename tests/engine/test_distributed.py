@@ -62,6 +62,28 @@ def test_two_processes_equal_one_that_accumulates(plain_log: Path, view_cache: P
     assert (still["head.logits.weight"] - moved["head.logits.weight"]).abs().max() > 1e-3
 
 
+STATISTICS = """
+import torch
+from fusionseg.engine.distributed import average_statistics, process_group, rank
+with process_group("cpu"):
+    layer = torch.nn.BatchNorm1d(3)
+    layer.running_mean.fill_(float(rank()))
+    before = layer.weight.clone()
+    average_statistics(layer)
+    assert layer.running_mean.tolist() == [0.5, 0.5, 0.5], layer.running_mean
+    assert layer.num_batches_tracked.item() == 0 and torch.equal(layer.weight, before)
+"""
+
+
+def test_running_statistics_are_those_of_all_processes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(STATISTICS)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--master-addr", "127.0.0.1"]
+    command += ["--master-port", str(free_port()), "--nproc-per-node", "2", str(tmp_path / "script.py")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+
+
 def test_only_the_first_process_writes(plain_log: Path, view_cache: Path, tmp_path: Path) -> None:
     result = torchrun(tiny_config(plain_log, view_cache, epochs=1, batch_size=6), tmp_path)
     assert result.returncode == 0, result.stderr
