@@ -7,6 +7,7 @@ that a data set cannot tell apart (``table.sets``); 255 is ignored everywhere.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,24 @@ class ClassTable:
         if label == IGNORE:
             return "ignored"
         return "|".join(self.names[i] for i in np.flatnonzero(self.membership[label])) or f"label {label}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"name": self.name, "names": self.names, "colours": self.colours, "sets": self.sets}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ClassTable":
+        """The table of ``to_dict``'s values.
+
+        Raises:
+            KeyError, TypeError, ValueError: they describe no class table.
+        """
+        return cls(
+            str(values["name"]),
+            tuple(map(str, values["names"])),
+            tuple((int(r), int(g), int(b)) for r, g, b in values["colours"]),
+            tuple(tuple(map(int, members)) for members in values["sets"]),
+        )
 
 
 def table_from_sets(

@@ -14,6 +14,7 @@ class FakeSession:
     """Every point and pixel of a view gets the class and confidence set for its camera; arrays are padded."""
 
     name = "fake"
+    precision = "fp32"
     views_at_once = 6
 
     def __init__(self, answers: dict[str, tuple[int, float]], default: tuple[int, float] = (0, 0.5)) -> None:

@@ -1,9 +1,11 @@
 """A model ready to label frames: one interface, whatever runs the network (NumPy and OpenCV only at import)."""
 
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from math import prod
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionseg.data.prepare import View, fit_size, project_sample, with_image
+from fusionseg.deploy.exported import read_export
+from fusionseg.deploy.exported_session import Hardware, missing_package, open_export
 from fusionseg.deploy.result import STAGES, Answer, FrameResult, PointLabels, Result, ViewResult, merge_views
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import Ground, fit_ground
@@ -21,20 +25,23 @@ from fusionseg.labels import IGNORE, ClassTable
 from fusionseg.models.shipped import find_model
 from fusionseg.sample import Sample
 
+logger = logging.getLogger(__name__)
 Sensors = Literal["both", "camera", "lidar"]
 SENSORS: tuple[Sensors, ...] = ("both", "camera", "lidar")
-RUNTIMES = ("torch",)
+RUNTIMES = ("torch", "onnxruntime", "openvino", "tensorrt")
 
 
 class Session(Protocol):
     """What runs the network: views to its input tensors, then to classes.
 
     Attributes:
-        name: how reports call it.
+        name: of the runtime, as reports call it.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         views_at_once: how many views it labels together fastest.
     """
 
     name: str
+    precision: str
     views_at_once: int
 
     def inputs(self, views: Sequence[View]) -> Any:
@@ -57,9 +64,10 @@ class Stopwatch:
         yield
         self.spent_ms[name] += 1e3 * (perf_counter() - start)
 
-    def timing(self) -> dict[str, float]:
-        """The stages and their ``total``."""
-        return {**self.spent_ms, "total": sum(self.spent_ms.values())}
+    def timing(self, frames: int = 1) -> dict[str, float]:
+        """The stages and their ``total``, per frame."""
+        spent_ms = {stage: spent / frames for stage, spent in self.spent_ms.items()}
+        return {**spent_ms, "total": sum(spent_ms.values())}
 
 
 class Model:
@@ -120,7 +128,7 @@ class Model:
             sample = _sample(image, points_lidar, camera, camera_T_lidar)
         if sample is None:
             points = _points(points_lidar)
-            frame = self._label([], points, sensors, whole_sweep, size)
+            frame = self._label([[]], [points], sensors, whole_sweep, size)[0]
             return _single(frame, None)
         frame = self.predict_frame([sample], sensors=sensors, whole_sweep=whole_sweep, size=size)
         return _single(frame, sample)
@@ -141,16 +149,27 @@ class Model:
         Raises:
             ValueError: no sample, samples without image and points, or of different sweeps.
         """
-        if not samples:
-            raise ValueError("no sample to label; give at least one view of the sweep")
-        counts = {len(sample.points_lidar) for sample in samples}
-        if len(counts) > 1:
-            raise ValueError(f"views hold {sorted(counts)} points; the views of one frame share one sweep")
-        if counts == {0} and all(sample.image is None for sample in samples):
-            raise ValueError(
-                f"{samples[0].log} frame {samples[0].frame} has neither image nor points; nothing to label"
-            )
-        return self._label(samples, samples[0].points_lidar, sensors, whole_sweep, size)
+        return self.predict_many([samples], sensors=sensors, whole_sweep=whole_sweep, size=size)[0]
+
+    def predict_many(
+        self,
+        frames: Sequence[Sequence[Sample]],
+        *,
+        sensors: Sensors = "both",
+        whole_sweep: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> list[FrameResult]:
+        """Label several frames, views of different frames together where the runtime is faster that way (on a GPU).
+
+        The labels are those of ``predict_frame``; each frame's timing is an equal share of the whole.
+
+        Raises:
+            ValueError: as ``predict_frame``, of any of the frames.
+        """
+        for samples in frames:
+            _check_frame(samples)
+        sweeps = [samples[0].points_lidar for samples in frames]
+        return self._label(frames, sweeps, sensors, whole_sweep, size)
 
     def predict_views(
         self, views: Sequence[View], sensors: Sensors = "both", watch: Stopwatch | None = None
@@ -182,112 +201,168 @@ class Model:
 
     def _label(
         self,
-        samples: Sequence[Sample],
-        points: NDArray[np.float32],
+        frames: Sequence[Sequence[Sample]],
+        sweeps: Sequence[NDArray[np.float32]],
         sensors: Sensors,
         whole_sweep: bool,
         given: tuple[int, int] | None,
-    ) -> FrameResult:
+    ) -> list[FrameResult]:
         watch = Stopwatch()
         with watch.stage("project"):
-            ground = fit_ground(points)
-            views = [project_sample(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
+            grounds = [fit_ground(points) for points in sweeps]
+            views = [
+                [project_sample(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
+                for samples, ground in zip(frames, grounds, strict=True)
+            ]
         if sensors != "lidar":
             with watch.stage("preprocess"):
-                views = [with_image(view, sample) for view, sample in zip(views, samples, strict=True)]
-        results = self.predict_views(views, sensors, watch)
-        names = [sample.camera_name for sample in samples]
+                views = [list(map(with_image, *frame)) for frame in zip(views, frames, strict=True)]
+        results = self._predict_nested(views, sensors, watch)
         with watch.stage("postprocess"):
-            pixels = {
-                sample.camera_name: result.pixels_at(sample.camera.height, sample.camera.width)
-                for sample, result in zip(samples, results, strict=True)
-            }
-            labels = merge_views(len(points), [view.index for view in views], results)
-        if whole_sweep and sensors != "camera" and len(points):
+            pixels = [
+                {
+                    sample.camera_name: result.pixels_at(sample.camera.height, sample.camera.width)
+                    for sample, result in zip(samples, seen, strict=True)
+                }
+                for samples, seen in zip(frames, results, strict=True)
+            ]
+            labels = [
+                merge_views(len(points), [view.index for view in looked], seen)
+                for points, looked, seen in zip(sweeps, views, results, strict=True)
+            ]
+        names = [[sample.camera_name for sample in samples] for samples in frames]
+        if whole_sweep and sensors != "camera":
             # views larger than those it learned from are labelled later and worse
             virtual = min(given or self.size, self.size, key=prod)
-            names += self._fill(labels, points, ground, virtual, len(samples), watch)
-        return FrameResult(
-            table=self.table,
-            pixels=pixels,
-            points=labels.points,
-            confidence=labels.confidence,
-            view=labels.view,
-            view_names=tuple(names),
-            timing=watch.timing(),
-        )
+            self._fill(labels, sweeps, grounds, virtual, names, watch)
+        timing = watch.timing(len(frames))
+        return [
+            FrameResult(
+                table=self.table,
+                pixels=planes,
+                points=merged.points,
+                confidence=merged.confidence,
+                view=merged.view,
+                view_names=tuple(seen_by),
+                timing=dict(timing),
+            )
+            for planes, merged, seen_by in zip(pixels, labels, names, strict=True)
+        ]
 
     def _fill(
         self,
-        labels: PointLabels,
-        points: NDArray[np.float32],
-        ground: Ground,
+        labels: Sequence[PointLabels],
+        sweeps: Sequence[NDArray[np.float32]],
+        grounds: Sequence[Ground],
         size: tuple[int, int],
-        first: int,
+        names: Sequence[list[str]],
         watch: Stopwatch,
-    ) -> list[str]:
-        """Label what no view has seen through virtual views; their names."""
-        open_rows = labels.points == IGNORE
+    ) -> None:
+        """Label what no view has seen through virtual views, and add their names."""
+        unseen = [merged.points == IGNORE for merged in labels]
         with watch.stage("project"):
-            views = [
-                project_sample(
-                    Sample(
-                        log="",
-                        frame=0,
-                        camera_name=name,
-                        camera=camera,
-                        points_lidar=points,
-                        camera_T_lidar=camera_T_lidar,
-                    ),
-                    size,
-                    ground,
-                )
-                for name, camera, camera_T_lidar in virtual_views(size[1], size[0])
-                if open_rows.any()
-            ]
-            views = [view for view in views if open_rows[view.index].any()]
-        results = self.predict_views(views, "lidar", watch)
+            views = [_virtual(*frame, size) for frame in zip(sweeps, grounds, unseen, strict=True)]
+        results = self._predict_nested(views, "lidar", watch)
         with watch.stage("postprocess"):
-            for number, (view, result) in enumerate(zip(views, results, strict=True), start=first):
-                rows = open_rows[view.index]
-                labels.add(number, view.index[rows], result.points[rows], result.confidence[rows])
-        return [view.camera_name for view in views]
+            for merged, rows, frame, seen, names_of in zip(labels, unseen, views, results, names, strict=True):
+                for view, result in zip(frame, seen, strict=True):
+                    kept = rows[view.index]
+                    merged.add(len(names_of), view.index[kept], result.points[kept], result.confidence[kept])
+                    names_of.append(view.camera_name)
+
+    def _predict_nested(
+        self, views: Sequence[Sequence[View]], sensors: Sensors, watch: Stopwatch
+    ) -> list[list[ViewResult]]:
+        """Results of the views of several frames, labelled together."""
+        results = iter(self.predict_views([view for frame in views for view in frame], sensors, watch))
+        return [list(islice(results, len(frame))) for frame in views]
 
 
-def load(model: str | Path, *, device: str = "cpu", threads: int | None = None, runtime: str = "torch") -> Model:
-    """A shipped model by its name, or a model from a checkpoint file.
+def _virtual(
+    points: NDArray[np.float32], ground: Ground, unseen: NDArray[np.bool_], size: tuple[int, int]
+) -> list[View]:
+    """The virtual views of a sweep that see any of its rows ``unseen``."""
+    if not unseen.any():
+        return []
+    views = [
+        project_sample(
+            Sample(
+                log="",
+                frame=0,
+                camera_name=name,
+                camera=camera,
+                points_lidar=points,
+                camera_T_lidar=camera_T_lidar,
+            ),
+            size,
+            ground,
+        )
+        for name, camera, camera_T_lidar in virtual_views(size[1], size[0])
+    ]
+    return [view for view in views if unseen[view.index].any()]
+
+
+def load(
+    model: str | Path,
+    *,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str | None = None,
+    compiled: bool = False,
+) -> Model:
+    """A model from whatever holds one.
 
     Args:
-        model: a shipped name, as ``student``, or a ``.safetensors`` checkpoint of this project.
+        model: a shipped name, as ``student``, a ``.safetensors`` checkpoint of this project, or a folder that
+            ``fusionseg export`` wrote.
+        runtime: ``torch`` for checkpoints; for exports ``onnxruntime``, ``openvino`` or ``tensorrt``. None for what
+            runs the file.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads of the network in this process, or None to leave them as they are.
-        runtime: what runs the network.
+        precision: of torch on a GPU ``fp32``, ``bf16`` or ``fp16``; of an export the one it was made with, or None.
+        compiled: let torch.compile make one program of a checkpoint's network.
 
     Raises:
         FileNotFoundError: no such file, nor a shipped model of that name.
-        ValueError: not a checkpoint of this project, damaged shipped weights, or an unknown runtime or device.
+        ValueError: no model of this project, damaged files, a runtime, precision or device that it cannot be run with,
+            or a package that is not installed.
     """
-    if runtime not in RUNTIMES:
+    if runtime is not None and runtime not in RUNTIMES:
         raise ValueError(f"runtime is {runtime!r}; choose one of {', '.join(RUNTIMES)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; expected at least 1")
-    path = find_model(model)
-    import torch
-
-    from fusionseg.deploy.torch_session import TorchSession
-    from fusionseg.models.checkpoint import load_checkpoint
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads is not None and threads > (cores := len(os.sched_getaffinity(0))):
+        logger.warning("%d threads on %d cores wait for each other; give at most %d", threads, cores, cores)
+    path, hardware = find_model(model), Hardware(device, threads)
+    if path.is_dir():
+        return _load_export(path, runtime, hardware, precision, compiled)
+    if runtime not in (None, "torch"):
+        target = "openvino" if runtime == "openvino" else "onnx"
+        raise ValueError(
+            f"{path}: is a checkpoint, {runtime} runs exports; write one: fusionseg export {model} --to {target}"
+        )
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
-    checkpoint = load_checkpoint(path, device=device)
-    session = TorchSession(checkpoint.model, device)
+        from fusionseg.deploy.torch_session import open_torch
+    except ImportError as error:
+        raise missing_package(error.name or "torch") from error
+    session, checkpoint = open_torch(path, hardware, precision, compiled=compiled)
     data = checkpoint.config.data
     return Model(session, table=checkpoint.table, size=data.size, name=path.stem, classes=data.classes)
+
+
+def _load_export(path: Path, runtime: str | None, hardware: Hardware, precision: str | None, compiled: bool) -> Model:
+    exported = read_export(path)
+    manifest = exported.manifest
+    if precision not in (None, manifest.precision):
+        raise ValueError(
+            f"{path}: was exported in {manifest.precision}, not {precision}; leave precision out, or export the model "
+            f"with --precision {precision}"
+        )
+    if compiled:
+        raise ValueError(f"{path}: is an export, torch.compile takes checkpoints; leave compiled out")
+    session = open_export(exported, runtime, hardware)
+    return Model(session, table=exported.table, size=manifest.size, name=manifest.name, classes=manifest.classes)
 
 
 def _chunks(views: Sequence[View], most: int) -> Iterator[list[View]]:
@@ -295,6 +370,16 @@ def _chunks(views: Sequence[View], most: int) -> Iterator[list[View]]:
     for _, group in groupby(views, key=lambda view: (view.camera.height, view.camera.width)):
         same = list(group)
         yield from (same[start : start + most] for start in range(0, len(same), most))
+
+
+def _check_frame(samples: Sequence[Sample]) -> None:
+    if not samples:
+        raise ValueError("no sample to label; give at least one view of the sweep")
+    counts = {len(sample.points_lidar) for sample in samples}
+    if len(counts) > 1:
+        raise ValueError(f"views hold {sorted(counts)} points; the views of one frame share one sweep")
+    if counts == {0} and all(sample.image is None for sample in samples):
+        raise ValueError(f"{samples[0].log} frame {samples[0].frame} has neither image nor points; nothing to label")
 
 
 def mask_sensors(view: View, sensors: Sensors) -> View:

@@ -1,13 +1,18 @@
 """Running the network with PyTorch: the only part of the runtime that needs torch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
-from fusionseg.data.collate import Batch, collate
 from fusionseg.data.prepare import View
+from fusionseg.data.stack import Stack, stack
+from fusionseg.deploy.exported_session import Hardware
 from fusionseg.deploy.result import Answer
+from fusionseg.models.checkpoint import Checkpoint, load_checkpoint
 from fusionseg.models.segmenter import Segmenter
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchSession:
@@ -16,30 +21,88 @@ class TorchSession:
     Args:
         network: of any device; it is moved to ``device``.
         device: where it runs.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` on a GPU (autocast: what needs float32 keeps it).
+        compiled: let torch.compile make one program of the graph, at the first frame and for every new input size.
     """
 
     name = "torch"
 
-    def __init__(self, network: Segmenter, device: str = "cpu") -> None:
+    def __init__(
+        self, network: Segmenter, device: str = "cpu", precision: str = "fp32", *, compiled: bool = False
+    ) -> None:
         self.network = network.to(device)
-        self.device = device
+        self.device = torch.device(device)
+        self.precision = precision
         # a processor is done with six views a third to a half sooner one by one: what they give rise to stays in its
         # cache; a GPU is filled by several at once
-        self.views_at_once = 1 if torch.device(device).type == "cpu" else 6
+        self.views_at_once = 1 if self.device.type == "cpu" else 6
+        self._forward = torch.compile(self._answer) if compiled else self._answer
 
-    def inputs(self, views: Sequence[View]) -> Batch:
-        """Rasters, point features and images of views of one size as tensors on the device."""
-        return collate(views, self.network.raster_stride).to(self.device)
+    def inputs(self, views: Sequence[View]) -> Stack:
+        """Rasters, point features and images of views of one size."""
+        return stack(views, self.network.raster_stride)
 
-    def forward(self, inputs: Batch) -> Answer:
+    def forward(self, inputs: Stack) -> Answer:
         """Most likely classes and the points' confidence; the network's training mode is left as it was."""
+        arrays = (inputs.image, inputs.lidar, inputs.present, inputs.points, inputs.cell)
         training = self.network.training
         self.network.eval()
         try:
-            with torch.inference_mode():
-                output = self.network(inputs.image, inputs.lidar, inputs.present, inputs.points, inputs.cell)
-                pixels = output.pixels.argmax(dim=1).to(torch.uint8)
-                confidence, points = output.points.float().softmax(dim=-1).max(dim=-1)
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"),
+            ):
+                tensors = [torch.from_numpy(array).to(self.device, non_blocking=True) for array in arrays]
+                pixels, points, confidence = self._forward(*tensors)
         finally:
             self.network.train(training)
-        return Answer(pixels.cpu().numpy(), points.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy())
+        return Answer(pixels.cpu().numpy(), points.cpu().numpy(), confidence.cpu().numpy())
+
+    def _answer(
+        self,
+        image: torch.Tensor,
+        lidar: torch.Tensor,
+        present: torch.Tensor,
+        points: torch.Tensor,
+        cell: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return answer(self.network, image, lidar, present, points, cell)
+
+
+def answer(
+    network: torch.nn.Module,
+    image: torch.Tensor,
+    lidar: torch.Tensor,
+    present: torch.Tensor,
+    points: torch.Tensor,
+    cell: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The network and what follows it, in every runtime: from the arrays of a ``Stack`` to those of an ``Answer``."""
+    output = network(image.permute(0, 3, 1, 2), lidar, present, points, cell)
+    confidence, labels = output.points.float().softmax(dim=-1).max(dim=-1)
+    return output.pixels.argmax(dim=1).to(torch.uint8), labels.to(torch.uint8), confidence
+
+
+def open_torch(
+    path: Path, hardware: Hardware, precision: str | None = None, *, compiled: bool = False
+) -> tuple[TorchSession, Checkpoint]:
+    """What runs the network of a checkpoint, and that checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint, a device that cannot be used, or a precision that it does not have.
+    """
+    device, precision = hardware.device, precision or "fp32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; torch runs {', '.join(PRECISIONS)} (int8: export the model)")
+    if precision != "fp32" and device == "cpu":
+        raise ValueError(f"precision {precision} needs a GPU in torch; add device='cuda', or leave precision out")
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
+    checkpoint = load_checkpoint(path, device=device)
+    return TorchSession(checkpoint.model, device, precision, compiled=compiled), checkpoint

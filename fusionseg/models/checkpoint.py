@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -55,7 +54,7 @@ def save_checkpoint(
         "format": FORMAT,
         "version": fusionseg.__version__,
         "config": json.dumps(to_dict(config)),
-        "classes": json.dumps(_table_to_dict(table)),
+        "classes": json.dumps(table.to_dict()),
         "inputs": json.dumps(model_inputs(model)),
     }
     taken = sorted(set(metadata) & set(extra or {}))
@@ -78,7 +77,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     tensors, metadata = _read(path)
     try:
         config = from_dict(TrainConfig, json.loads(metadata["config"]))
-        table = _table_from_dict(json.loads(metadata["classes"]))
+        table = ClassTable.from_dict(json.loads(metadata["classes"]))
         inputs = {name: int(count) for name, count in json.loads(metadata["inputs"]).items()}
         model = build_model(_without_pretrained(config).model, classes=len(table), **inputs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,16 +161,3 @@ def _without_pretrained(config: TrainConfig) -> TrainConfig:
     values = to_dict(config)
     values["model"]["pretrained"] = False
     return from_dict(TrainConfig, values)
-
-
-def _table_to_dict(table: ClassTable) -> dict[str, Any]:
-    return {"name": table.name, "names": table.names, "colours": table.colours, "sets": table.sets}
-
-
-def _table_from_dict(values: dict[str, Any]) -> ClassTable:
-    return ClassTable(
-        str(values["name"]),
-        tuple(map(str, values["names"])),
-        tuple((int(r), int(g), int(b)) for r, g, b in values["colours"]),
-        tuple(tuple(map(int, members)) for members in values["sets"]),
-    )

@@ -125,7 +125,7 @@ def read_card(name: str, folder: Path | None = None) -> Card:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a shipped name, or the file that was named.
+    """The file of a shipped name, or the file (or the folder of an export) that was named.
 
     A shipped name goes before a file of that name in the working folder; write ``./NAME`` for the file.
 
@@ -139,10 +139,10 @@ def find_model(model: str | Path) -> Path:
         _check(path, read_card(model).sha256)
         return path
     path = Path(model)
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise FileNotFoundError(
-            f"{path}: no such model file; name a checkpoint (.safetensors) that training wrote, or a shipped model "
-            f"({', '.join(names) or 'this version ships none'})"
+            f"{path}: no such model file; name a checkpoint (.safetensors) that training wrote, a folder that export "
+            f"wrote, or a shipped model ({', '.join(names) or 'this version ships none'})"
         )
     return path
 
