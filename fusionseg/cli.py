@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_evaluate(commands)
     _add_benchmark(commands)
+    _add_export(commands)
     _add_train(commands)
     _add_distill(commands)
     _add_synth(commands)
@@ -223,6 +224,23 @@ def _add_benchmark(commands: Any) -> None:
     command.add_argument("--compare", metavar="BASE.json", help="ratios to an earlier run's --json")
     command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
     command.add_argument("--histogram", metavar="FILE.png", help="draw how often a frame took how long")
+
+
+def _add_export(commands: Any) -> None:
+    command = _add(commands, "export", _export, "write a model for another runtime, if it agrees with PyTorch there")
+    command.add_argument("model", metavar="M", help="shipped model (see fusionseg models) or checkpoint file")
+    command.add_argument("--to", choices=("onnx", "openvino"), default="onnx", help="default onnx")
+    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default fp32")
+    command.add_argument(
+        "--calibration",
+        dest="log",
+        metavar="LOG",
+        help="log to compare and, for int8, to calibrate on; fp16 and int8 need its labels; default a generated street",
+    )
+    _add_log_options(command)
+    _add_classes(command)
+    command.add_argument("--size", type=_size, metavar="HxW", help="the only size of the network input; default any")
+    command.add_argument("--out", metavar="DIR", help="empty folder for the export; default runs/export/<n>")
 
 
 def _add_train(commands: Any) -> None:
@@ -521,6 +539,34 @@ def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":
         return accuracy_of(model, _open_for(model, args), numbers, cameras[0])
 
     return Frames(lambda: _open(args), numbers, cameras[0]), score
+
+
+def _export(args: argparse.Namespace) -> int:
+    from fusionseg.deploy.export import ParityError, export
+    from fusionseg.deploy.runtime import load
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.replay.demo import synthetic_log
+    from fusionseg.replay.sink import free_folder
+    from fusionseg.replay.source import select_cameras
+
+    model = load(args.model, runtime="torch")
+    out = free_folder(args.out, "export")
+    if args.log is None and args.precision == "int8":
+        logging.getLogger(__name__).warning(
+            "calibrated on a generated street; a log of your own (--calibration) is better"
+        )
+    log = synthetic_log() if args.log is None else _open_unscored(model, args)
+    frames, cameras = select_frames(log, args.frames), select_cameras(log, args.cameras)
+    try:
+        parity = export(
+            args.model, out, log, frames=frames, cameras=cameras, to=args.to, precision=args.precision, size=args.size
+        )
+    except ParityError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(parity.describe())
+    _ends(out, "benchmark", args.model, out)
+    return 0
 
 
 def _synth(args: argparse.Namespace) -> int:
