@@ -213,6 +213,7 @@ def _add_benchmark(commands: Any) -> None:
     command.add_argument("--size", type=_size, metavar="HxW", help="size of the network input; default the model's")
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads, each on a core of its own; default all")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    command.add_argument("--compile", action="store_true", help="let torch.compile make one program of a checkpoint")
     command.add_argument("--peers", action="store_true", help="run image-only networks of others on the same images")
     command.add_argument("--whole-sweep", action="store_true", help="label the points outside the image too")
     command.add_argument("--repetitions", type=int, default=100, metavar="N", help="frames per model; default 100")
@@ -501,8 +502,17 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
     )
     check_outputs(args.json, args.histogram)
     base = read_report(Path(args.compare)) if args.compare else None
-    settings = {"device": args.device, "threads": threads, "size": args.size, "whole_sweep": args.whole_sweep}
-    recipes = [Recipe(*parse_model(word), **settings) for word in args.models]
+    recipes = [
+        Recipe(
+            *parse_model(word),
+            device=args.device,
+            threads=threads,
+            size=args.size,
+            whole_sweep=args.whole_sweep,
+            compiled=args.compile,
+        )
+        for word in args.models
+    ]
     frames, score = _benchmark_data(args)
     with Progress("benchmark", plan.warmup + plan.repetitions) as progress:
         report, totals_ms = benchmark(recipes, frames, plan, score=score, progress=progress.advance)
@@ -526,17 +536,23 @@ def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":
     from fusionseg.deploy.benchmark import Frames
     from fusionseg.engine.accuracy import accuracy_of
     from fusionseg.engine.evaluate import select_frames
+    from fusionseg.engine.progress import Progress
     from fusionseg.replay.demo import WORLD, synthetic_log
     from fusionseg.replay.source import select_cameras
 
     args.log = args.data or str(synthetic_log(replace(WORLD, frames=GENERATED_FRAMES)).path)
     log = _open(args)
-    numbers, cameras = select_frames(log, args.frames), select_cameras(log, args.cameras)
+    # of a long log only those whose turn comes
+    numbers = select_frames(log, args.frames)[: args.warmup + args.repetitions]
+    cameras = select_cameras(log, args.cameras)
     if args.cameras and len(cameras) > 1:
         raise ValueError(f"--cameras is {args.cameras}; a benchmark labels one view at a time, name one camera")
 
     def score(model: "Model") -> dict[str, Any] | None:
-        return accuracy_of(model, _open_for(model, args), numbers, cameras[0])
+        with Progress(f"accuracy of {model.name}", len(numbers)) as progress:
+            return accuracy_of(
+                model, _open_for(model, args), numbers, cameras[0], lambda done, total: progress.advance()
+            )
 
     return Frames(lambda: _open(args), numbers, cameras[0]), score
 

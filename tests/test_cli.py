@@ -16,7 +16,7 @@ from fusionseg.data.open import LOADERS
 from fusionseg.label_maps import CAMVID11
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("demo", "inspect", "predict", "replay", "evaluate", "train", "models")
+COMMANDS = ("demo", "inspect", "predict", "replay", "evaluate", "benchmark", "train", "models")
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import numpy as np
 
 from fusionseg.data.log import Log
 from fusionseg.deploy.contender import Contender, Failed, Recipe, Score, enter_model, enter_peers
-from fusionseg.deploy.costs import model_costs, profile_model, throughput
 from fusionseg.deploy.fresh import cold_start, matrix_product_peak, save_sample
 from fusionseg.deploy.machine import describe_machine, git_commit
+from fusionseg.deploy.model_costs import model_costs, throughput
 from fusionseg.deploy.timing import interleaved, pace, percentiles
 from fusionseg.sample import Sample
 
@@ -122,9 +122,9 @@ def benchmark(
         points = _take_turns(contenders, frames, plan, progress)
     for contender in contenders:
         _measure_alone(contender, frames, plan)
-    peak = matrix_product_peak()
+    peak = matrix_product_peak(recipes[0].threads)
     report = {
-        "machine": describe_machine(),
+        "machine": describe_machine(recipes[0].device),
         "git": git_commit(),
         "threads": recipes[0].threads,
         "input": list(contenders[0].size),
@@ -182,12 +182,10 @@ def _measure_alone(contender: Contender, frames: Frames, plan: Plan) -> None:
     if model is None:
         return
     sample, _ = frames.read(0)
-    facts |= model_costs(model, contender.recipe.model, sample, contender.size)
+    recipe = contender.recipe
+    facts |= model_costs(model, recipe.model, sample, contender.size, recipe.threads, plan.profile)
     if plan.batches:
         facts["batches"] = [throughput(model, sample, contender.size, count) for count in plan.batches]
-    if plan.profile:
-        found = profile_model(model, sample, contender.size)
-        facts["layers"] = None if found is None else [layer.as_dict() for layer in found]
 
 
 def _describe(contender: Contender, peak: float) -> dict[str, Any]:
@@ -195,7 +193,8 @@ def _describe(contender: Contender, peak: float) -> dict[str, Any]:
     stages = {stage: percentiles(values) for stage, values in contender.spent_ms.items()}
     forward_s = 1e-3 * float(np.median(contender.spent_ms["forward"]))
     macs = contender.facts.get("macs")
-    reached = macs / forward_s if macs else None
+    # they are those of one view
+    reached = macs / forward_s if macs and not contender.recipe.whole_sweep else None
     return {
         "name": contender.name,
         "runtime": contender.runtime,

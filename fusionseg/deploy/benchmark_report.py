@@ -112,8 +112,9 @@ def write_histogram(path: Path, totals_ms: Mapping[str, Sequence[float]]) -> Non
 def _conditions(report: Report) -> str:
     machine = report["machine"]
     height, width = report["input"]
+    gpu = f"{machine['gpu']}; " if machine["gpu"] else ""
     return (
-        f"{machine['cpu']}, {report['threads']} threads on cores {', '.join(map(str, machine['affinity']))}; "
+        f"{gpu}{machine['cpu']}, {report['threads']} threads on cores {', '.join(map(str, machine['affinity']))}; "
         f"{report['data']}, {report['frames']} frames, {report['points']} points a sweep, input {width}x{height}; "
         f"{report['repetitions']} repetitions by turns after {report['warmup']}; "
         f"matrix product {report['matrix_product_macs_per_s'] / 1e9:.0f} GMAC/s; commit {report['git'] or 'unknown'}"

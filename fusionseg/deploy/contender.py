@@ -26,7 +26,8 @@ class Recipe:
     Attributes:
         model: shipped name, file or exported folder; for a peer its name in ``PEERS``.
         runtime, precision: as ``load`` takes them; None for what the model itself says.
-        device: where torch runs.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        compiled: let torch.compile make one program of a checkpoint's network.
         threads: of the network.
         size: (height, width) of the network input, or None for the model's own.
         whole_sweep: label the points outside the image too, through virtual views.
@@ -40,6 +41,7 @@ class Recipe:
     threads: int = 1
     size: tuple[int, int] | None = None
     whole_sweep: bool = False
+    compiled: bool = False
     peer_file: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,15 +117,20 @@ def parse_model(word: str) -> tuple[str, str | None, str | None]:
 
 
 def open_model(recipe: Recipe) -> Model:
-    """A model of ours; what the recipe leaves open is left to the model.
+    """A model of ours.
 
     Raises:
         FileNotFoundError: no such model.
         ValueError: it cannot be run as the recipe says.
     """
-    given = {"runtime": recipe.runtime, "precision": recipe.precision}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return load(recipe.model, device=recipe.device, threads=recipe.threads, **chosen)
+    return load(
+        recipe.model,
+        runtime=recipe.runtime,
+        precision=recipe.precision,
+        device=recipe.device,
+        threads=recipe.threads,
+        compiled=recipe.compiled,
+    )
 
 
 def run_of(model: Model, recipe: Recipe) -> Run:
@@ -160,7 +167,7 @@ def enter_model(recipe: Recipe, sample: Sample, score: Score) -> Contender:
     return Contender(
         name=model.name,
         runtime=model.session.name,
-        precision=recipe.precision or "fp32",
+        precision=model.session.precision,
         recipe=recipe,
         run=run_of(model, recipe),
         size=model.size,

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, and which layers its time goes to."""
+"""What a torch network costs: parameters, multiply-accumulates, and which layers its time goes to."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -6,12 +6,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fusionseg.data.prepare import View, project_sample, with_image
-from fusionseg.deploy.result import ViewResult
-from fusionseg.deploy.runtime import Model
-from fusionseg.models.shipped import find_model
-from fusionseg.sample import Sample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,57 +33,6 @@ class Layer:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, with the multiply-accumulates a second that it reaches."""
         return asdict(self) | {"macs_per_s": 1e3 * self.macs / self.ms if self.ms else None}
-
-
-def model_costs(model: Model, where: str, sample: Sample, size: tuple[int, int]) -> dict[str, int | None]:
-    """``params``, ``macs`` of one view at an input size and ``bytes`` of the file of a model of ours."""
-    facts: dict[str, int | None] = {"params": None, "macs": None, "bytes": find_model(where).stat().st_size}
-    network = _torch_network(model)
-    if network is not None:
-        inputs = model.session.inputs([_view(sample, size)])
-        facts |= {"params": count_parameters(network), "macs": count_macs(lambda: model.session.forward(inputs))}
-    return facts
-
-
-def profile_model(model: Model, sample: Sample, size: tuple[int, int]) -> list[Layer] | None:
-    """The layers of a model of ours on one view, the slowest first; None where its runtime does not show them."""
-    network = _torch_network(model)
-    if network is None:
-        return None
-    inputs = model.session.inputs([_view(sample, size)])
-    return profile(network, lambda: model.session.forward(inputs))
-
-
-def throughput(model: Model, sample: Sample, size: tuple[int, int], batch: int) -> dict[str, float]:
-    """Frames a second when ``batch`` frames go through together, from decoded sensor data to labels.
-
-    Returns:
-        ``size`` of the batch, ``ms`` (median, of a whole batch) and ``fps``.
-    """
-    spent_ms = []
-    for _ in range(RUNS + 1):
-        began = perf_counter()
-        views = [_view(sample, size) for _ in range(batch)]
-        answer = model.session.forward(model.session.inputs(views))
-        for pixels, points, confidence in zip(*answer, strict=True):
-            ViewResult(pixels, points, confidence, size).pixels_at(sample.camera.height, sample.camera.width)
-        spent_ms.append(1e3 * (perf_counter() - began))
-    # the first one of a size warms up
-    middle = float(np.median(spent_ms[1:]))
-    return {"size": batch, "ms": round(middle, 3), "fps": 1e3 * batch / middle}
-
-
-def _view(sample: Sample, size: tuple[int, int]) -> View:
-    return with_image(project_sample(sample, size), sample)
-
-
-def _torch_network(model: Model) -> "nn.Module | None":
-    if model.session.name != "torch":
-        return None
-    from fusionseg.deploy.torch_session import TorchSession
-
-    assert isinstance(model.session, TorchSession)
-    return model.session.network
 
 
 def count_parameters(network: "nn.Module") -> int:

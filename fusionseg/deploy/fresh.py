@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 FRAMES = 3
 """Labelled in a fresh process: the first ends the cold start, the others let its memory reach its peak."""
-PEAK_SIDE = 2048
-PEAK_RUNS = 5
 
 
 def cold_start(recipe: "Recipe", sample_file: Path) -> dict[str, float]:
@@ -38,16 +35,13 @@ def cold_start(recipe: "Recipe", sample_file: Path) -> dict[str, float]:
     return _in_fresh_process({"recipe": recipe.as_dict(), "sample": str(sample_file)})
 
 
-def matrix_product_peak() -> float:
-    """The most float32 multiply-accumulates a second this machine reaches with the threads it may use.
-
-    The best of NumPy's and torch's (if it is there) product of two square matrices; no network gets past it in
-    float32.
+def matrix_product_peak(threads: int) -> float:
+    """The most float32 multiply-accumulates a second of this machine, with so many threads (see ``peak``).
 
     Raises:
         ValueError: the process failed.
     """
-    return _in_fresh_process({})["macs_per_s"]
+    return _in_fresh_process({"threads": threads})["macs_per_s"]
 
 
 def save_sample(sample: "Sample", path: Path) -> None:
@@ -118,29 +112,15 @@ def _start_cold(task: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _measure_peak() -> dict[str, float]:
-    import numpy as np
+def _find_peak(task: dict[str, Any]) -> dict[str, float]:
+    from fusionseg.deploy.peak import measure_peak
 
-    a = np.random.default_rng(0).standard_normal((PEAK_SIDE, PEAK_SIDE), dtype=np.float32)
-    products: list[Callable[[], object]] = [lambda: np.matmul(a, a)]
-    try:
-        import torch
-
-        b = torch.from_numpy(a)
-        products.append(lambda: torch.mm(b, b))
-    except ImportError:
-        pass
-    best_s = float("inf")
-    for product in products * PEAK_RUNS:
-        began = time.perf_counter()
-        product()
-        best_s = min(best_s, time.perf_counter() - began)
-    return {"macs_per_s": PEAK_SIDE**3 / best_s}
+    return {"macs_per_s": measure_peak(task["threads"])}
 
 
 def _main() -> None:
     task = json.loads(sys.argv[1])
-    print(json.dumps(_start_cold(task) if "recipe" in task else _measure_peak()))
+    print(json.dumps(_start_cold(task) if "recipe" in task else _find_peak(task)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Which machine, which threads: fixed for a measurement, and recorded with it (needs no NumPy to be imported)."""
 
-import logging
 import os
 import platform
 import re
@@ -11,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PACKAGES = ("fusionseg", "numpy", "opencv-python", "torch", "onnxruntime", "openvino")
 SPEED_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
@@ -32,8 +30,6 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
     count = len(cores) if threads is None else threads
     if count < 1:
         raise ValueError(f"threads is {count}; expected at least 1")
-    if count > len(cores):
-        logger.warning("%d threads share %d cores: they wait for each other; fewer are faster", count, len(cores))
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(count)))
     os.sched_setaffinity(0, cores[:count])
@@ -48,8 +44,8 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
                 os.environ[name] = value
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory, system and the versions of what computes; plain JSON."""
+def describe_machine(device: str = "cpu") -> dict[str, Any]:
+    """Processor, cores this process may use, GPU if ``device`` is one, memory, system, versions; plain JSON."""
     text = _read(Path("/proc/cpuinfo"))
     model = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, flags=re.MULTILINE)
@@ -60,6 +56,7 @@ def describe_machine() -> dict[str, Any]:
         "instructions": [name for name in SPEED_FLAGS if name in held],
         "cores": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
+        "gpu": None if device == "cpu" else _gpu_name(device),
         "memory_gb": round(int(memory[1]) / 2**20, 1) if memory else None,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -92,6 +89,12 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _gpu_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _version(package: str) -> str | None:

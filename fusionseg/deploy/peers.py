@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLASSES = 12
 PAD_MULTIPLE = 32
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(1, 3, H, W) RGB to (H, W) classes."""
+"""(1, H, W, 3) RGB to (H, W) classes."""
 
 
 def _lraspp() -> "nn.Module":
@@ -53,7 +53,7 @@ PEERS: dict[str, Callable[[], "nn.Module"]] = {
 
 
 def build_peer(name: str) -> "nn.Module":
-    """(1, 3, H, W) uint8 RGB to (H, W) uint8 classes: ImageNet's normalisation, the network, argmax at full size.
+    """(1, H, W, 3) uint8 RGB to (H, W) uint8 classes: ImageNet's normalisation, the network, argmax at full size.
 
     Raises:
         ValueError: unknown peer, or its package is missing.
@@ -75,8 +75,8 @@ def build_peer(name: str) -> "nn.Module":
             self.register_buffer("scale", 1 / (255 * torch.tensor([0.229, 0.224, 0.225]))[:, None, None])
 
         def forward(self, image: Tensor) -> Tensor:
-            height, width = image.shape[-2:]
-            x = (image.float() - self.mean) * self.scale
+            height, width = image.shape[1:3]
+            x = (image.permute(0, 3, 1, 2).float() - self.mean) * self.scale
             below, right = -height % PAD_MULTIPLE, -width % PAD_MULTIPLE
             x = functional.pad(x, (0, right, 0, below)) if below or right else x
             output = self.network(x)
@@ -91,7 +91,7 @@ def peer_costs(network: "nn.Module", size: tuple[int, int]) -> dict[str, int]:
     """``params`` and ``macs`` of a peer at an input size."""
     import torch
 
-    image = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    image = torch.zeros(1, *size, 3, dtype=torch.uint8)
     with torch.inference_mode():
         return {"params": count_parameters(network), "macs": count_macs(lambda: network(image))}
 
@@ -104,7 +104,7 @@ def export_peer(network: "nn.Module", path: Path, size: tuple[int, int]) -> None
     """
     import torch
 
-    example = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    example = torch.zeros(1, *size, 3, dtype=torch.uint8)
     try:
         torch.onnx.export(
             network,
@@ -167,6 +167,8 @@ def open_forward(name: str, runtime: str, file: Path, threads: int, device: str 
     """
     if runtime == "torch":
         return torch_forward(build_peer(name), device)
+    if device != "cpu":
+        raise ValueError(f"peers run on {device} in torch alone; compare checkpoints there, or exports on cpu")
     if runtime == "onnxruntime":
         return onnxruntime_forward(file, threads)
     if runtime == "openvino":
@@ -200,9 +202,8 @@ class Peer:
             )
         began = perf_counter()
         resized = resize_image(sample.image, self.size[1], self.size[0])
-        tensor = np.ascontiguousarray(resized.transpose(2, 0, 1))[None]
         ready = perf_counter()
-        labels = self.forward(tensor)
+        labels = self.forward(resized[None])
         answered = perf_counter()
         resize_labels(labels, sample.camera.width, sample.camera.height)
         done = perf_counter()

@@ -62,6 +62,8 @@ def pace(
 ) -> Deadlines:
     """Run ``run(frame)`` at sensor rate and count the frames whose labels come later than a period after they were due.
 
+    The first frame is due a period after the call.
+
     Args:
         run: labels one frame.
         frames: how many come.
@@ -74,7 +76,7 @@ def pace(
     """
     if frames < 1:
         raise ValueError(f"frames is {frames}; expected at least 1 to pace")
-    began = clock()
+    began = clock() + period_s
     in_time = missed = late = 0
     for frame in range(frames):
         due = began + frame * period_s

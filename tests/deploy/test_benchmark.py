@@ -47,7 +47,7 @@ def measured(model_path, frames):
 @pytest.fixture(autouse=True)
 def known_peak(monkeypatch):
     """Measured once, for ``measured``: it takes a fresh process that loads torch."""
-    monkeypatch.setattr(module, "matrix_product_peak", lambda: 1e11)
+    monkeypatch.setattr(module, "matrix_product_peak", lambda threads: 1e11)
 
 
 def run(capsys, *arguments):
@@ -223,16 +223,45 @@ def test_an_exported_peer_answers_as_in_torch(runtime, exported_peer):
     network, path = exported_peer
     # no second file with weights beside it
     assert [found.name for found in path.parent.iterdir()] == ["peer.onnx"]
-    image = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 72), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 40, 72, 3), dtype=np.uint8)
     expected = peers.torch_forward(network, "cpu")(image)
     found = peers.open_forward("tiny", runtime, path, 1)(image)
     assert expected.shape == found.shape == (40, 72)
     assert expected.dtype == found.dtype == np.uint8
     assert len(np.unique(expected)) > 3
     assert (expected == found).mean() > 0.99
-    colour = (image[0].reshape(3, -1) / 255 - [[0.485], [0.456], [0.406]]) / [[0.229], [0.224], [0.225]]
-    logits = torch.nn.Conv2d.forward(network.network, torch.from_numpy(colour).float().reshape(1, 3, 40, 72))
+    colour = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    logits = torch.nn.Conv2d.forward(network.network, torch.from_numpy(colour).float().permute(0, 3, 1, 2))
     assert (expected == logits[0].argmax(0).numpy()).mean() > 0.99
+
+
+def test_an_exported_model(tmp_path, frames):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    from tiny_graph import PARAMS, macs_of, save_tiny_export
+
+    folder = save_tiny_export(tmp_path / "export", (64, 96))
+    plan = Plan(repetitions=2, warmup=0, cold_starts=1, batches=(2,), profile=True)
+    (model,) = benchmark([Recipe(str(folder))], frames, plan)[0]["models"]
+    assert (model["name"], model["runtime"], model["precision"]) == ("tiny-graph", "onnxruntime", "fp32")
+    assert model["bytes"] == (folder / "model.onnx").stat().st_size
+    # points are padded to a bucket
+    assert (model["params"], model["macs"]) == (PARAMS, macs_of(64, 96, 2048))
+    assert {layer["kind"] for layer in model["layers"]} >= {"Conv", "MatMul"}
+    assert [item["size"] for item in model["batches"]] == [2]
+    # no torch in it
+    assert 20 < model["peak_memory_mb"] < 300
+    # a whole sweep takes several views, so the work of one says nothing
+    recipe = Recipe(str(folder), whole_sweep=True)
+    (model,) = benchmark([recipe], frames, Plan(repetitions=1, warmup=0, cold_starts=0))[0]["models"]
+    assert model["share_of_peak"] is None
+
+
+def test_peers_on_a_gpu_run_in_torch_alone(tmp_path):
+    with pytest.raises(ValueError, match="in torch alone"):
+        peers.open_forward("unet_mobilenet_v2", "onnxruntime", tmp_path / "peer.onnx", 1, "cuda")
+    with pytest.raises(ValueError, match="do not run in 'tensorrt'"):
+        peers.open_forward("unet_mobilenet_v2", "tensorrt", tmp_path / "peer.onnx", 1)
 
 
 def test_peers_need_images(model_path, frames):
@@ -296,8 +325,9 @@ def test_the_command_writes_json_and_compares_with_itself(capsys, tmp_path, log_
     assert report["input"] == [44, 68]
     assert report["machine"]["affinity"] == [min(cores)]
     accuracy = report["models"][0]["accuracy"]
+    # of the three frames two had a turn
     assert (accuracy["frames"], accuracy["camera"], accuracy["sensors"], accuracy["pixels"]) == (
-        3,
+        2,
         "front",
         "both",
         None,

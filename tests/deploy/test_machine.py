@@ -1,10 +1,11 @@
-import logging
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from fusionseg.deploy import peak
 from fusionseg.deploy.machine import THREAD_SETTINGS, describe_machine, fixed_threads, git_commit, peak_memory_mb
 
 
@@ -27,11 +28,11 @@ def test_all_cores_by_default():
         assert threads == len(os.sched_getaffinity(0))
 
 
-def test_more_threads_than_cores_is_a_warning(caplog):
-    cores = len(os.sched_getaffinity(0))
-    with caplog.at_level(logging.WARNING), fixed_threads(cores + 1) as threads:
-        assert threads == cores + 1
-    assert f"{cores + 1} threads share {cores} cores" in caplog.text
+def test_threads_beyond_the_cores_share_them():
+    cores = os.sched_getaffinity(0)
+    with fixed_threads(len(cores) + 1) as threads:
+        assert threads == len(cores) + 1
+        assert os.sched_getaffinity(0) == cores
 
 
 def test_no_threads_is_an_error():
@@ -64,3 +65,18 @@ def test_peak_memory_is_of_the_process_itself_and_not_of_the_one_that_started_it
     assert found[0] < 60
     assert 90 < found[1] - found[0] < 210
     assert peak_memory_mb() > 20
+
+
+def test_every_library_multiplies_the_same_matrices():
+    pytest.importorskip("onnxruntime")
+    matrix = np.random.default_rng(0).standard_normal((32, 32), dtype=np.float32)
+    products = [np.asarray(product()).squeeze() for product in peak._products(matrix, threads=1)]
+    assert len(products) == 3
+    for product in products:
+        np.testing.assert_allclose(product, matrix @ matrix, rtol=1e-4, atol=1e-4)
+
+
+def test_the_peak_is_that_of_the_fastest(monkeypatch):
+    monkeypatch.setattr(peak, "_products", lambda matrix, threads: ["slow", "fast", "medium"])
+    monkeypatch.setattr(peak, "_shortest_s", {"slow": 0.5, "fast": 0.125, "medium": 0.25}.get)
+    assert peak.measure_peak(1) == 8 * peak.SIDE**3

@@ -43,8 +43,18 @@ def test_a_model_that_keeps_up_misses_nothing():
         "missed_share": 0.0,
         "period_ms": 100.0,
     }
-    # the last frame is due after four periods
-    assert time.now_s == pytest.approx(100.43)
+    # the first frame is due after one period, the last after five
+    assert time.now_s == pytest.approx(100.53)
+
+
+def test_reading_the_clock_takes_time_and_makes_no_frame_late():
+    time = FakeTime([0.03] * 3)
+
+    def clock() -> float:
+        time.now_s += 1e-6
+        return time.now_s
+
+    assert pace(time.run, 3, clock=clock, sleep=time.sleep).in_time == 3
 
 
 def test_a_frame_due_while_one_runs_is_late_and_gives_way_to_the_next():
@@ -73,7 +83,7 @@ def test_a_sleep_that_ends_early_does_not_start_a_frame_before_it_is_due():
 
     # wakes up after at most 30 ms
     pace(run, 3, clock=lambda: time.now_s, sleep=lambda seconds: time.sleep(min(seconds, 0.03)))
-    assert began == pytest.approx([100.0, 100.1, 100.2])
+    assert began == pytest.approx([100.1, 100.2, 100.3])
 
 
 def test_no_frames_cannot_be_paced():
