@@ -525,7 +525,9 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
         print(f"\n{compare(report, base)}")
     where = " and ".join(filter(None, (args.json, args.histogram))) or "the table above; --json FILE keeps it"
     following = ("--compare", args.json) if args.json else ("--json", "benchmark.json")
-    _ends(where, "benchmark", *args.models, *(("--data", args.log) if args.data else ()), *following)
+    same = [*(("--data", args.log) if args.data else ()), *_same_data(args)]
+    same += ["--size", "{}x{}".format(*args.size)] if args.size else []
+    _ends(where, "benchmark", *args.models, *same, *following)
     return 0
 
 

@@ -319,7 +319,7 @@ def test_the_command_writes_json_and_compares_with_itself(capsys, tmp_path, log_
     status, out, _ = run(capsys, model_path, *few, "--size", "48x64", "--json", base)
     assert status == 0
     assert f"results: {base}" in out
-    assert f"next:    fusionseg benchmark {model_path} --data {log_path} --compare {base}" in out
+    assert f"next:    fusionseg benchmark {model_path} --data {log_path} --size 48x64 --compare {base}" in out
     report = read_report(base)
     # the size in the shape of the image
     assert report["input"] == [44, 68]
