@@ -283,7 +283,7 @@ def test_score_prefers_points_of_all_sensors() -> None:
     assert score({"a": {"both": {}}}) is None
 
 
-@pytest.mark.parametrize("name", ["student_pandaset.yaml", "teacher_pandaset.yaml"])
+@pytest.mark.parametrize("name", ["student_pandaset.yaml", "teacher.yaml"])
 def test_shipped_configs_are_complete_and_build(name: str) -> None:
     from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
     from fusionseg.models.build import build_model
