@@ -70,7 +70,7 @@ class Distiller(nn.Module):
                 value = kl_divergence(rows.student, rows.teacher, None, config.temperature)
                 add(f"kl_{name}", weight * config.kl, value)
         if said.feature is not None and output.fused is not None and bool(views.any()):
-            mine, theirs = output.fused[views], said.feature[views]
+            mine, theirs = output.fused[views].float(), said.feature[views]
             if config.cwd and self.adapter is not None:
                 add("cwd", config.cwd, channel_wise(self.adapter(mine), theirs))
             if config.cirkd:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 _TINY = 1e-8
+_FLAT = 1e-14
+"""Variance of probabilities that is rounding alone."""
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, weight: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -18,11 +20,11 @@ def kl_divergence(student: Tensor, teacher: Tensor, weight: Tensor | None = None
 
     Logits (M, K); ``weight`` (M,) of each row.
     """
-    weight = _weights(student, weight)
-    log_student = functional.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
-    item = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
-    return (item * weight).sum() / weight.sum().clamp(min=_TINY) * temperature**2
+    student, teacher, weight = _heeded(student, teacher, weight)
+    if not len(student):
+        return student.float().sum() * 0.0
+    item = _divergence(student.float() / temperature, teacher.detach().float() / temperature, dim=1)
+    return (item * weight).sum() / weight.sum() * temperature**2
 
 
 def dist(student: Tensor, teacher: Tensor, weight: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -32,13 +34,14 @@ def dist(student: Tensor, teacher: Tensor, weight: Tensor | None = None, tempera
     (intra-class). Correlation, unlike KL, forgives a student that is less sure than its teacher. Logits (M, K);
     ``weight`` (M,) of each row.
     """
-    weight = _weights(student, weight)
+    student, teacher, weight = _heeded(student, teacher, weight)
+    if not len(student):
+        return student.float().sum() * 0.0
     p = functional.softmax(student.float() / temperature, dim=1)
     q = functional.softmax(teacher.detach().float() / temperature, dim=1)
-    share = weight / weight.sum().clamp(min=_TINY)
-    inter = (share * (1.0 - _correlation(p, q, torch.full_like(p, 1.0 / p.shape[1]), dim=1))).sum()
-    spread = share[:, None].expand_as(p)
-    intra = (1.0 - _correlation(p, q, spread, dim=0)).mean() * (weight.sum() > 0)
+    share = weight / weight.sum()
+    inter = (share * _unlike(p, q, torch.full_like(p, 1.0 / p.shape[1]), dim=1)).sum()
+    intra = _unlike(p, q, share[:, None].expand_as(p), dim=0).mean()
     return (inter + intra) * temperature**2
 
 
@@ -54,10 +57,10 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> 
         raise ValueError(
             f"features have {student.shape[1]} and {teacher.shape[1]} channels; put a 1x1 adapter on the student's"
         )
-    target = _resized(teacher, student)
-    log_student = functional.log_softmax(student.float().flatten(2) / temperature, dim=2)
-    log_teacher = functional.log_softmax(target.flatten(2) / temperature, dim=2)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=2).mean() * temperature**2
+    if not len(student):
+        return student.float().sum() * 0.0
+    looks = [x.flatten(2) / temperature for x in (student.float(), _resized(teacher, student))]
+    return _divergence(looks[0], looks[1], dim=2).mean() * temperature**2
 
 
 def cross_image_relations(student: Tensor, teacher: Tensor, temperature: float = 0.1, side: int = 8) -> Tensor:
@@ -72,9 +75,9 @@ def cross_image_relations(student: Tensor, teacher: Tensor, temperature: float =
         places = functional.normalize(places, dim=2).flatten(0, 1)
         return (places @ places.t()).reshape(-1, len(features), side * side) / temperature
 
-    log_student = functional.log_softmax(relations(student), dim=2)
-    log_teacher = functional.log_softmax(relations(teacher.detach()), dim=2)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=2).mean()
+    if not len(student):
+        return student.float().sum() * 0.0
+    return _divergence(relations(student), relations(teacher.detach()), dim=2).mean()
 
 
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
@@ -83,6 +86,8 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     def energy(features: Tensor) -> Tensor:
         return functional.normalize(features.float().square().mean(dim=1).flatten(1), dim=1)
 
+    if not len(student):
+        return student.float().sum() * 0.0
     return (energy(student) - energy(_resized(teacher, student))).square().sum(dim=1).mean()
 
 
@@ -103,16 +108,30 @@ def match_classes(teacher: Sequence[str], student: Sequence[str]) -> list[int]:
     return [list(teacher).index(name) for name in student]
 
 
-def _weights(rows: Tensor, weight: Tensor | None) -> Tensor:
-    return rows.new_ones(len(rows), dtype=torch.float32) if weight is None else weight.float()
+def _heeded(student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of some weight, so that what a teacher did not say (NaN) may stand in the others."""
+    if weight is None:
+        return student, teacher, student.new_ones(len(student), dtype=torch.float32)
+    rows = (weight > 0).nonzero()[:, 0]
+    return student[rows], teacher[rows], weight[rows].float()
 
 
-def _correlation(x: Tensor, y: Tensor, share: Tensor, dim: int) -> Tensor:
-    """Pearson's, along ``dim``; ``share`` of each item adds up to 1."""
+def _divergence(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
+    """KL(teacher || student) of the softmax along ``dim``; a class that the teacher rules out (-inf) counts nothing."""
+    log_student, target = functional.log_softmax(student, dim=dim), functional.softmax(teacher, dim=dim)
+    return functional.kl_div(log_student, target, reduction="none").sum(dim=dim)
+
+
+def _unlike(x: Tensor, y: Tensor, share: Tensor, dim: int) -> Tensor:
+    """One less Pearson's correlation along ``dim``; ``share`` of each item adds up to 1.
+
+    0 where ``y`` does not vary: it has no relation to teach.
+    """
     x = x - (share * x).sum(dim=dim, keepdim=True)
     y = y - (share * y).sum(dim=dim, keepdim=True)
-    spread = (share * x * x).sum(dim=dim).clamp(min=0) * (share * y * y).sum(dim=dim)
-    return (share * x * y).sum(dim=dim) / (spread + _TINY**2).sqrt()
+    variance = (share * y * y).sum(dim=dim)
+    spread = (share * x * x).sum(dim=dim) * variance
+    return (1.0 - (share * x * y).sum(dim=dim) / (spread + _TINY**2).sqrt()) * (variance > _FLAT)
 
 
 def _resized(teacher: Tensor, student: Tensor) -> Tensor:
