@@ -11,20 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Sensors
 from fusionseg.deploy.timing import percentiles
-from fusionseg.metrics import Confusion, groups_of, score
+from fusionseg.metrics import score
+from fusionseg.replay.figures import KINDS, REPORTED, Figures, Recorder
 from fusionseg.replay.render import Renderer
 from fusionseg.replay.sink import write_classes, write_json, write_label_image, write_point_labels
 from fusionseg.replay.source import Loaded, stream
 from fusionseg.sample import Sample
-
-REPORTED = ("load", *STAGES, "render", "write", "total", "end_to_end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,8 @@ class Plan:
         sensors: ``both``, ``camera`` or ``lidar``.
         size: (height, width) of the network input, or None for the model's own.
         video: also write a video per camera (one of the whole sweep for a log without images).
+        alone: also label each frame with camera and LiDAR alone, for a report; costs two more passes, which are in no
+            stage's time.
         strict: stop at a frame that cannot be read in place of skipping it.
         min_count: ground-truth points a class needs to count in ``miou``.
     """
@@ -46,6 +45,7 @@ class Plan:
     sensors: Sensors = "both"
     size: tuple[int, int] | None = None
     video: bool = False
+    alone: bool = False
     strict: bool = False
     min_count: int = 2000
 
@@ -53,45 +53,28 @@ class Plan:
 class Account:
     """What became of each frame, how long the stages took and how right the labels were."""
 
-    def __init__(self) -> None:
-        self.written = 0
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
         self.skipped: list[dict[str, Any]] = []
         self.interrupted = False
         self.inputs: dict[str, list[int]] = {}
-        self.points: list[Confusion] = []
-        self.pixels: list[Confusion] = []
-        self._spent_ms: dict[str, list[float]] = {stage: [] for stage in REPORTED}
 
     def skip(self, frame: int, reason: str) -> None:
         """A frame was left out."""
         self.skipped.append({"frame": frame, "reason": reason})
 
-    def write(self, spent_ms: dict[str, float]) -> None:
-        """A frame is done; ``total`` and ``end_to_end`` follow from the stages."""
-        total = sum(spent_ms[stage] for stage in STAGES)
-        for stage, value in (spent_ms | {"total": total, "end_to_end": spent_ms["load"] + total}).items():
-            self._spent_ms[stage].append(value)
-        self.written += 1
-
-    def summary(self, min_count: int) -> dict[str, Any]:
+    def summary(self, figures: Figures, min_count: int) -> dict[str, Any]:
         """The frames, latencies and accuracy of ``summary.json``."""
-        scores = _scores(self.points, self.pixels, min_count)
-        seen = self.written + len(self.skipped)
+        groups = figures.groups()
+        scores = {kind: score(figures.confusions(kind), groups, min_count) for kind in KINDS}
+        written = len(figures)
+        stages_ms = {stage: percentiles(figures.spent_ms[:, i].tolist()) for i, stage in enumerate(REPORTED)}
         return {
-            "frames": {"seen": seen, "written": self.written, "skipped": self.skipped},
+            "frames": {"seen": written + len(self.skipped), "written": written, "skipped": self.skipped},
             "interrupted": self.interrupted,
-            "stages_ms": {stage: percentiles(values) for stage, values in self._spent_ms.items()},
+            "stages_ms": stages_ms,
             "accuracy": scores if any(scores.values()) else None,
         }
-
-
-def _scores(points: list[Confusion], pixels: list[Confusion], min_count: int) -> dict[str, Any]:
-    """Both kinds over the same groups of classes, as ``evaluate`` scores them."""
-    both = points + pixels
-    if not both:
-        return {"points": None, "pixels": None}
-    groups = groups_of(np.sum([item.counts.sum(axis=1) for item in both], axis=0), both[0].table)
-    return {kind: score(frames, groups, min_count) for kind, frames in (("points", points), ("pixels", pixels))}
 
 
 def replay(
@@ -99,7 +82,8 @@ def replay(
 ) -> dict[str, Any]:
     """Replay a log into the folder ``out``; returns what ``summary.json`` holds.
 
-    ``labels/`` gets one ``.label`` per sweep (or one PNG per image where there is no LiDAR), ``video/`` the videos.
+    ``labels/`` gets one ``.label`` per sweep (or one PNG per image where there is no LiDAR), ``video/`` the videos,
+    ``metrics.csv`` and ``frames.npz`` the figures of each frame.
     Ctrl-C finishes the frame at hand and leaves a valid partial result; a second one stops at once.
 
     Args:
@@ -116,7 +100,7 @@ def replay(
     for sensor, there in (("camera", log.has_images), ("lidar", log.has_lidar)):
         if plan.sensors == sensor and not there:
             raise ValueError(f"{log.path}: the log has no {sensor}, and sensors is {sensor}; use both")
-    account = Account()
+    account = Account(Recorder(model.table, plan.sensors, len(plan.frames)))
     renderer = Renderer(out / "video", model.table, log) if plan.video else None
     write_classes(out / "labels" / "classes.json", model.table)
     try:
@@ -134,7 +118,9 @@ def replay(
                 renderer.close()
         finally:
             finished = sorted(path.name for path in (out / "video").glob("[!.]*.mp4"))
-            summary = _about(log, model, plan, finished, account.inputs) | account.summary(plan.min_count)
+            figures = account.recorder.figures()
+            figures.write(out)
+            summary = _about(log, model, plan, finished, account.inputs) | account.summary(figures, plan.min_count)
             write_json(out / "summary.json", summary)
     return summary
 
@@ -148,6 +134,7 @@ def _replay_frame(
         try:
             check_sensors(loaded.samples, plan.sensors)
             result = model.predict_frame(loaded.samples, sensors=plan.sensors, size=plan.size)
+            alone = _alone(loaded.samples, model, plan)
         except ValueError as error:
             if plan.strict:
                 raise FrameError(str(error)) from error
@@ -163,9 +150,7 @@ def _replay_frame(
             renderer.add(loaded.samples, result)
     for sample in loaded.samples:
         account.inputs.setdefault(sample.camera_name, list(plan.size or fit_size(model.size, sample.camera)))
-    if log.table.names == model.table.names:
-        _count(loaded.samples, result, account)
-    account.write(spent_ms)
+    account.recorder.add(loaded.samples, result, spent_ms, alone=alone, scored=log.table.names == model.table.names)
     return f"frame {loaded.frame}: {sum(spent_ms[stage] for stage in STAGES):.0f} ms"
 
 
@@ -191,20 +176,13 @@ def write_labels(folder: Path, loaded: Loaded, result: FrameResult, has_lidar: b
         write_label_image(folder / name / f"{loaded.frame:06d}.png", pixels)
 
 
-def _count(samples: Sequence[Sample], result: FrameResult, account: Account) -> None:
-    """Score points inside at least one of the views, each once, and the pixels that carry labels."""
-    labels = samples[0].point_labels
-    if labels is not None:
-        # views beyond the samples are virtual ones, added for points that no camera sees
-        in_view = (result.view >= 0) & (result.view < len(samples))
-        account.points.append(Confusion(result.table))
-        account.points[-1].add(labels[in_view], result.points[in_view])
-    dense = [sample for sample in samples if sample.pixel_labels is not None]
-    if dense:
-        account.pixels.append(Confusion(result.table))
-    for sample in dense:
-        assert sample.pixel_labels is not None
-        account.pixels[-1].add(sample.pixel_labels, result.pixels[sample.camera_name])
+def _alone(samples: Sequence[Sample], model: Model, plan: Plan) -> dict[str, FrameResult]:
+    """The labels of points in view and of pixels from each sensor alone, if they are asked for."""
+    settings: tuple[Sensors, ...] = ("camera", "lidar") if plan.alone else ()
+    return {
+        sensors: model.predict_frame(samples, sensors=sensors, whole_sweep=False, size=plan.size)
+        for sensors in settings
+    }
 
 
 @contextmanager
@@ -240,7 +218,7 @@ def _about(log: Log, model: Model, plan: Plan, videos: list[str], inputs: dict[s
         "model": model.name,
         "input": inputs,
         "sensors": plan.sensors,
-        "log": {"path": str(log.path), "format": log.format, "cameras": list(plan.cameras)},
+        "log": {"path": str(log.path), "format": log.format, "name": log.name, "cameras": list(plan.cameras)},
         "videos": videos,
         "machine": machine(),
     }

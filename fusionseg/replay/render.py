@@ -69,14 +69,15 @@ def camera_picture(sample: Sample, result: FrameResult, table: ClassTable) -> ND
     A view without image is dark and shows its points alone.
     """
     width = min(WIDEST_PX, sample.camera.width)
-    drawn = _view(sample, result, table, width)
+    drawn = view_picture(sample, result.pixels[sample.camera_name], result.points, table, width)
     drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}")
     return stack([drawn, legend(table.names, table.colours, width)])
 
 
 def sweep_picture(samples: Sequence[Sample], result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
     """A sweep without images: bird's-eye view beside the virtual views, legend below."""
-    tiles = [write_text(_view(sample, result, table, TILE_PX), sample.camera_name) for sample in samples]
+    drawn = [view_picture(sample, None, result.points, table, TILE_PX) for sample in samples]
+    tiles = [write_text(view, sample.camera_name) for view, sample in zip(drawn, samples, strict=True)]
     rows = [np.hstack(tiles[i : i + _PER_ROW]) for i in range(0, len(tiles), _PER_ROW)]
     views = stack(rows)
     cloud = samples[0].points_lidar
@@ -86,14 +87,29 @@ def sweep_picture(samples: Sequence[Sample], result: FrameResult, table: ClassTa
     return stack([picture, legend(table.names, table.colours, picture.shape[1])])
 
 
-def _view(sample: Sample, result: FrameResult, table: ClassTable, width: int) -> NDArray[np.uint8]:
-    """One view at ``width`` pixels."""
+def view_picture(
+    sample: Sample,
+    pixels: NDArray[np.uint8] | None,
+    points: NDArray[np.uint8] | None,
+    table: ClassTable,
+    width: int,
+) -> NDArray[np.uint8]:
+    """One view at ``width`` pixels: labels of pixels (H, W) over the image, labels of points (N,) over both.
+
+    A view without image is dark and shows its points alone; labels that are None are left out.
+    """
+    drawn = base_picture(sample, width)
+    if sample.image is not None and pixels is not None:
+        drawn = overlay(drawn, pixels, table.palette, alpha=0.45)
+    if points is None:
+        return drawn
+    seen = project(sample.points_lidar, sample.camera.resize(width, drawn.shape[0]), sample.camera_T_lidar)
+    return draw_points(drawn, seen.uv, table.palette[points[seen.index]], seen.depth, size_px=2)
+
+
+def base_picture(sample: Sample, width: int) -> NDArray[np.uint8]:
+    """The image at ``width`` pixels, dark where there is none."""
     height = max(1, round(sample.camera.height * width / sample.camera.width))
     if sample.image is None:
-        drawn = dark_canvas(height, width)
-    else:
-        drawn = cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-        drawn = overlay(drawn, result.pixels[sample.camera_name], table.palette, alpha=0.45)
-    seen = project(sample.points_lidar, sample.camera.resize(width, height), sample.camera_T_lidar)
-    colours = table.palette[result.points[seen.index]]
-    return draw_points(drawn, seen.uv, colours, seen.depth, size_px=2)
+        return dark_canvas(height, width)
+    return cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
