@@ -81,7 +81,7 @@ def _cast(origin: NDArray[np.float64], rays: NDArray[np.float64]) -> tuple[NDArr
     return distance, hit
 
 
-def _place(frame: int) -> NDArray[np.float64]:
+def _place(frame: float) -> NDArray[np.float64]:
     return np.array([frame * STEP_M, 0.0, SENSOR_HEIGHT_M])
 
 
@@ -100,14 +100,14 @@ def sweep(frame: int, rows: int = 24, columns: int = 240) -> tuple[NDArray[np.fl
     return points, hit[back]
 
 
-def picture(frame: int, view: View) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Image (H, W, 3) RGB and the index into ``NAMES`` of each pixel."""
+def picture(frame: float, view: View) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Image (H, W, 3) RGB and the index into ``NAMES`` of each pixel; half a frame is halfway to the next."""
     v, u = np.mgrid[: view.height, : view.width]
     rays_camera = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3) @ np.linalg.inv(view.K).T
     rays_camera /= np.linalg.norm(rays_camera, axis=1, keepdims=True)
     matrix = view.camera_T_lidar
     origin = _place(frame) - matrix[:3, :3].T @ matrix[:3, 3]
     hit = _cast(origin, rays_camera @ matrix[:3, :3])[1].reshape(view.height, view.width)
-    noise = np.random.default_rng(frame).normal(0, 4, (*hit.shape, 3))
+    noise = np.random.default_rng(int(frame)).normal(0, 4, (*hit.shape, 3))
     image = np.array(list(COLOURS.values()))[hit] + noise
     return np.clip(image, 0, 255).astype(np.uint8), hit

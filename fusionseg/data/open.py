@@ -12,6 +12,7 @@ LOADERS: dict[str, str] = {
     "semantickitti": "fusionseg.data.semantickitti:SemanticKittiLog",
     "kitti_raw": "fusionseg.data.kitti_raw:KittiRawLog",
     "kitti_object": "fusionseg.data.kitti_object:KittiObjectLog",
+    "nuscenes": "fusionseg.data.nuscenes:NuScenesLog",
     "camvid": "fusionseg.data.camvid:CamVid",
     "cityscapes": "fusionseg.data.cityscapes:Cityscapes",
     "plain": "fusionseg.data.plain:PlainLog",
