@@ -570,7 +570,7 @@ def test_a_layout_that_nobody_knows(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
     with pytest.raises(ValueError) as caught:
         open_log(tmp_path)
-    formats = "pandaset, semantickitti, kitti_raw, kitti_object, camvid, cityscapes, plain, images"
+    formats = "pandaset, semantickitti, kitti_raw, kitti_object, nuscenes, camvid, cityscapes, plain, images"
     check(caught.value, (f"{tmp_path}: no known log layout; ", "holds readme.txt; ", formats, "--help", "--format"))
     for i in range(9):
         (tmp_path / f"part{i}").mkdir()
