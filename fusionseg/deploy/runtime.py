@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from math import prod
 from pathlib import Path
@@ -128,7 +128,7 @@ class Model:
             sample = _sample(image, points_lidar, camera, camera_T_lidar)
         if sample is None:
             points = _points(points_lidar)
-            frame = self._label([[]], [points], sensors, whole_sweep, size)[0]
+            frame = self.label(self._prepare([[]], [points], sensors, whole_sweep, size))[0]
             return _single(frame, None)
         frame = self.predict_frame([sample], sensors=sensors, whole_sweep=whole_sweep, size=size)
         return _single(frame, sample)
@@ -166,10 +166,24 @@ class Model:
         Raises:
             ValueError: as ``predict_frame``, of any of the frames.
         """
+        return self.label(self.prepare(frames, sensors=sensors, whole_sweep=whole_sweep, size=size))
+
+    def prepare(
+        self,
+        frames: Sequence[Sequence[Sample]],
+        *,
+        sensors: Sensors = "both",
+        whole_sweep: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> "Prepared":
+        """What ``predict_many`` does before the network; ``label`` does the rest, in another thread if you like.
+
+        Raises:
+            ValueError: as ``predict_many``.
+        """
         for samples in frames:
             _check_frame(samples)
-        sweeps = [samples[0].points_lidar for samples in frames]
-        return self._label(frames, sweeps, sensors, whole_sweep, size)
+        return self._prepare(frames, [samples[0].points_lidar for samples in frames], sensors, whole_sweep, size)
 
     def predict_views(
         self, views: Sequence[View], sensors: Sensors = "both", watch: Stopwatch | None = None
@@ -182,31 +196,38 @@ class Model:
         Raises:
             ValueError: unknown sensors.
         """
+        watch = Stopwatch() if watch is None else watch
+        return self._answers(self._batches(views, sensors, watch), watch)
+
+    def _batches(self, views: Sequence[View], sensors: Sensors, watch: Stopwatch) -> Iterator["Batch"]:
         if sensors not in SENSORS:
             raise ValueError(f"sensors is {sensors!r}; choose one of {', '.join(SENSORS)}")
-        watch = Stopwatch() if watch is None else watch
         masked = [mask_sensors(view, sensors) for view in views]
-        results = []
         for chunk in _chunks(masked, self.session.views_at_once):
             with watch.stage("preprocess"):
                 inputs = self.session.inputs(chunk)
+            yield Batch(chunk, inputs)
+
+    def _answers(self, batches: Iterable["Batch"], watch: Stopwatch) -> list[ViewResult]:
+        results = []
+        for batch in batches:
             with watch.stage("forward"):
-                answer = self.session.forward(inputs)
-            for b, view in enumerate(chunk):
+                answer = self.session.forward(batch.inputs)
+            for b, view in enumerate(batch.views):
                 count = len(view.index)
                 size = (view.camera.height, view.camera.width)
                 result = ViewResult(answer.pixels[b], answer.points[b, :count], answer.confidence[b, :count], size)
                 results.append(result if _has_input(view) else _unknown(result))
         return results
 
-    def _label(
+    def _prepare(
         self,
         frames: Sequence[Sequence[Sample]],
         sweeps: Sequence[NDArray[np.float32]],
         sensors: Sensors,
         whole_sweep: bool,
         given: tuple[int, int] | None,
-    ) -> list[FrameResult]:
+    ) -> "Prepared":
         watch = Stopwatch()
         with watch.stage("project"):
             grounds = [fit_ground(points) for points in sweeps]
@@ -217,25 +238,34 @@ class Model:
         if sensors != "lidar":
             with watch.stage("preprocess"):
                 views = [list(map(with_image, *frame)) for frame in zip(views, frames, strict=True)]
-        results = self._predict_nested(views, sensors, watch)
-        with watch.stage("postprocess"):
-            pixels = [
-                {
-                    sample.camera_name: result.pixels_at(sample.camera.height, sample.camera.width)
-                    for sample, result in zip(samples, seen, strict=True)
-                }
-                for samples, seen in zip(frames, results, strict=True)
-            ]
-            labels = [
-                merge_views(len(points), [view.index for view in looked], seen)
-                for points, looked, seen in zip(sweeps, views, results, strict=True)
-            ]
-        names = [[sample.camera_name for sample in samples] for samples in frames]
+        batches = list(self._batches([view for frame in views for view in frame], sensors, watch))
+        virtual: list[list[View]] = [[] for _ in frames]
         if whole_sweep and sensors != "camera":
             # views larger than those it learned from are labelled later and worse
-            virtual = min(given or self.size, self.size, key=prod)
-            self._fill(labels, sweeps, grounds, virtual, names, watch)
-        timing = watch.timing(len(frames))
+            smaller = min(given or self.size, self.size, key=prod)
+            with watch.stage("project"):
+                virtual = [_virtual(*frame, smaller) for frame in zip(sweeps, grounds, views, strict=True)]
+            batches += self._batches([view for frame in virtual for view in frame], "lidar", watch)
+        cameras = [{sample.camera_name: (sample.camera.height, sample.camera.width) for sample in f} for f in frames]
+        return Prepared([len(points) for points in sweeps], cameras, views, virtual, batches, watch)
+
+    def label(self, prepared: "Prepared") -> list[FrameResult]:
+        """The labels of what ``prepare`` made of frames."""
+        watch = prepared.watch
+        results = iter(self._answers(prepared.batches, watch))
+        seen, filled = (
+            [list(islice(results, len(frame))) for frame in views] for views in (prepared.views, prepared.virtual)
+        )
+        with watch.stage("postprocess"):
+            labels = [
+                _merge(*frame)
+                for frame in zip(prepared.counts, prepared.views, seen, prepared.virtual, filled, strict=True)
+            ]
+            pixels = [
+                {name: result.pixels_at(*size) for (name, size), result in zip(cameras.items(), frame, strict=True)}
+                for cameras, frame in zip(prepared.cameras, seen, strict=True)
+            ]
+        timing = watch.timing(len(labels))
         return [
             FrameResult(
                 table=self.table,
@@ -243,45 +273,62 @@ class Model:
                 points=merged.points,
                 confidence=merged.confidence,
                 view=merged.view,
-                view_names=tuple(seen_by),
+                view_names=(*cameras, *(view.camera_name for view in virtual)),
                 timing=dict(timing),
             )
-            for planes, merged, seen_by in zip(pixels, labels, names, strict=True)
+            for planes, merged, cameras, virtual in zip(pixels, labels, prepared.cameras, prepared.virtual, strict=True)
         ]
 
-    def _fill(
-        self,
-        labels: Sequence[PointLabels],
-        sweeps: Sequence[NDArray[np.float32]],
-        grounds: Sequence[Ground],
-        size: tuple[int, int],
-        names: Sequence[list[str]],
-        watch: Stopwatch,
-    ) -> None:
-        """Label what no view has seen through virtual views, and add their names."""
-        unseen = [merged.points == IGNORE for merged in labels]
-        with watch.stage("project"):
-            views = [_virtual(*frame, size) for frame in zip(sweeps, grounds, unseen, strict=True)]
-        results = self._predict_nested(views, "lidar", watch)
-        with watch.stage("postprocess"):
-            for merged, rows, frame, seen, names_of in zip(labels, unseen, views, results, names, strict=True):
-                for view, result in zip(frame, seen, strict=True):
-                    kept = rows[view.index]
-                    merged.add(len(names_of), view.index[kept], result.points[kept], result.confidence[kept])
-                    names_of.append(view.camera_name)
 
-    def _predict_nested(
-        self, views: Sequence[Sequence[View]], sensors: Sensors, watch: Stopwatch
-    ) -> list[list[ViewResult]]:
-        """Results of the views of several frames, labelled together."""
-        results = iter(self.predict_views([view for frame in views for view in frame], sensors, watch))
-        return [list(islice(results, len(frame))) for frame in views]
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Views of one size and the runtime's tensors of them."""
+
+    views: list[View]
+    inputs: Any
 
 
-def _virtual(
-    points: NDArray[np.float32], ground: Ground, unseen: NDArray[np.bool_], size: tuple[int, int]
-) -> list[View]:
-    """The virtual views of a sweep that see any of its rows ``unseen``."""
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Frames on their way to the network.
+
+    Attributes:
+        counts: points of each frame's sweep.
+        cameras: of each frame, camera name -> (height, width) of its image.
+        views, virtual: the cameras' views of each frame, and those of points that no camera sees.
+        batches: the views of all frames, then the virtual ones of all.
+        watch: time spent so far.
+    """
+
+    counts: list[int]
+    cameras: list[dict[str, tuple[int, int]]]
+    views: list[list[View]]
+    virtual: list[list[View]]
+    batches: list[Batch]
+    watch: Stopwatch
+
+
+def _merge(
+    count: int,
+    views: Sequence[View],
+    seen: Sequence[ViewResult],
+    virtual: Sequence[View],
+    filled: Sequence[ViewResult],
+) -> PointLabels:
+    """Labels of a sweep from its cameras' views; virtual views label only what is unknown after those."""
+    merged = merge_views(count, [view.index for view in views], seen)
+    unseen = merged.points == IGNORE
+    for number, (view, result) in enumerate(zip(virtual, filled, strict=True), len(views)):
+        kept = unseen[view.index]
+        merged.add(number, view.index[kept], result.points[kept], result.confidence[kept])
+    return merged
+
+
+def _virtual(points: NDArray[np.float32], ground: Ground, seen: Sequence[View], size: tuple[int, int]) -> list[View]:
+    """The virtual views of a sweep that see any of its points that the views ``seen`` do not."""
+    unseen = np.ones(len(points), dtype=bool)
+    for view in seen:
+        unseen[view.index] = False
     if not unseen.any():
         return []
     views = [
