@@ -59,18 +59,16 @@ class PointHead(nn.Module):
 
     def forward(self, feature: Tensor, logits: Tensor, points: Tensor, cell: Tensor, present: Tensor) -> Tensor:
         """Feature (B, D, h, w), logits (B, K, h, w), points (B, N, F), cell (B, N), present (B, 2) -> (B, N, K)."""
-        has_lidar = present[:, None, 1:]
-        measured = points[..., :-2] * has_lidar
-        flags = present[:, None, :].expand(-1, points.shape[1], -1)
-        own = self.point(torch.cat([measured, points[..., -2:], flags], dim=-1))
+        batch, count, _ = points.shape
+        flags = present[:, None, :]
+        # the last two columns, the place in the cell, are known without LiDAR too
+        known = torch.cat([flags[..., 1:].expand(-1, -1, points.shape[2] - 2), torch.ones_like(flags)], dim=-1)
+        own = self.own(self.point(torch.cat([points * known, flags.expand(-1, count, -1)], dim=-1).flatten(0, 1)))
         # the per-cell half of the first layer runs once a cell, then cells are looked up
-        batch, _, rows, columns = feature.shape
-        table = torch.cat([self.cell(feature.flatten(2).transpose(1, 2)), logits.flatten(2).transpose(1, 2)], dim=-1)
-        offset = torch.arange(batch, device=cell.device)[:, None] * (rows * columns)
-        picked = table.flatten(0, 1)[(cell.clamp(min=0) + offset).flatten()].reshape(
-            batch, points.shape[1], table.shape[-1]
-        )
-        width = own.shape[-1]
-        hidden = self.hidden(picked[..., :width] + self.own(own))
-        refined: Tensor = picked[..., width:] + self.logits(hidden)
-        return refined
+        table = functional.conv2d(feature, self.cell.weight[:, :, None, None], self.cell.bias)
+        cells = torch.cat([table, logits], dim=1).flatten(2).transpose(1, 2)
+        offset = torch.arange(batch, device=cell.device)[:, None] * cells.shape[1]
+        picked = cells.flatten(0, 1).index_select(0, (cell.clamp(min=0) + offset).flatten())
+        of_cell, of_class = picked.split([own.shape[-1], logits.shape[1]], dim=-1)
+        refined: Tensor = of_class + self.logits(self.hidden(of_cell + own))
+        return refined.unflatten(0, (batch, count))
