@@ -71,4 +71,4 @@ class PointHead(nn.Module):
         picked = cells.flatten(0, 1).index_select(0, (cell.clamp(min=0) + offset).flatten())
         of_cell, of_class = picked.split([own.shape[-1], logits.shape[1]], dim=-1)
         refined: Tensor = of_class + self.logits(self.hidden(of_cell + own))
-        return refined.reshape(batch, count, -1)
+        return refined.reshape(batch, count, logits.shape[1])
