@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -152,7 +153,8 @@ class _Run:
         """Take the weights of another model where they fit."""
         fresh = load_fitting(self.model, path)
         if fresh:
-            logger.info("%s: %d tensors start anew: %s", path, len(fresh), ", ".join(fresh))
+            parts = Counter(name.split(".")[0] for name in fresh)
+            logger.info("%s: start anew: %s", path, ", ".join(f"{n} tensors of {part}" for part, n in parts.items()))
         self.average = MovingAverage(self.model, self.config.optimizer.ema_decay)
 
     def train(self, stop: threading.Event) -> Path:
