@@ -425,7 +425,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -436,11 +436,12 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         # a write or a rename names no file or this one; any other file is the caller's own trouble
         if error.filename in (None, temporary):
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         raise
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> ValueError:
+def unwritable(path: Path, error: OSError) -> ValueError:
+    """What to tell a person about a file that cannot be written."""
     return ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder you can write to")

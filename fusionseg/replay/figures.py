@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionseg.config import atomic_write
-from fusionseg.deploy.result import STAGES, FrameResult
-from fusionseg.labels import IGNORE, ClassTable
+from fusionseg.deploy.result import STAGES
+from fusionseg.labels import ClassTable
 from fusionseg.metrics import Confusion, Groups, class_counts, groups_of, iou, mean_over, merge, pixel_accuracy
-from fusionseg.sample import Sample
 
 REPORTED = ("load", *STAGES, "render", "write", "total", "end_to_end")
 KINDS = ("points", "pixels")
 FRAME_MIN_COUNT = 50
 """Labelled points (pixels) that a class needs in a frame to be in that frame's mean IoU."""
 ARCHIVE = "frames.npz"
-_CHECKED_EVERY = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -176,113 +174,6 @@ class Figures:
 
 
 _ARRAYS = ("frames", "checksums", "spent_ms", "predicted", "disagreement")
-
-
-class Recorder:
-    """Gathers the figures of up to ``capacity`` frames.
-
-    The arrays are filled from the start, so that memory does not grow with the frames replayed.
-    """
-
-    def __init__(self, table: ClassTable, sensors: str, capacity: int) -> None:
-        self._table, self._sensors, self._capacity = table, sensors, capacity
-        self._count = 0
-        self._frames = np.full(capacity, -1, dtype=np.int64)
-        self._checksums = np.full(capacity, -1, dtype=np.int64)
-        self._spent_ms = np.full((capacity, len(REPORTED)), np.nan)
-        self._predicted = np.full((capacity, len(table) + 1), -1, dtype=np.int64)
-        self._disagreement = np.full(capacity, np.nan)
-        self._counts: dict[str, NDArray[np.int32]] = {}
-
-    def add(
-        self,
-        samples: Sequence[Sample],
-        result: FrameResult,
-        spent_ms: Mapping[str, float],
-        *,
-        alone: Mapping[str, FrameResult],
-        scored: bool,
-    ) -> None:
-        """One labelled frame.
-
-        Args:
-            samples: its views.
-            result: the labels.
-            spent_ms: stage -> milliseconds; ``total`` and ``end_to_end`` follow from the others.
-            alone: ``camera`` and ``lidar`` -> the labels with that sensor alone; may be empty.
-            scored: the labels of the samples are of the model's class table.
-        """
-        row = self._count
-        total = sum(spent_ms[stage] for stage in STAGES)
-        spent_ms = {**spent_ms, "total": total, "end_to_end": spent_ms["load"] + total}
-        # views beyond the samples are virtual ones, added for points that no camera sees
-        in_view = (result.view >= 0) & (result.view < len(samples))
-        self._frames[row] = samples[0].frame
-        self._checksums[row] = _checksum(samples)
-        self._spent_ms[row] = [spent_ms[stage] for stage in REPORTED]
-        self._predicted[row] = self._histogram(result)
-        if alone:
-            camera, lidar = (alone[name].points[in_view] for name in ("camera", "lidar"))
-            known = (camera != IGNORE) & (lidar != IGNORE)
-            self._disagreement[row] = np.mean((camera != lidar)[known]) if known.any() else np.nan
-        if scored:
-            for setting, answer in ({self._sensors: result} | dict(alone)).items():
-                for kind, confusion in _confusions(samples, answer, in_view).items():
-                    self._room(f"{kind}/{setting}")[row] = confusion.counts
-        self._count += 1
-
-    def figures(self) -> Figures:
-        """What was gathered so far."""
-        return Figures(
-            table=self._table,
-            sensors=self._sensors,
-            frames=self._frames[: self._count],
-            checksums=self._checksums[: self._count],
-            spent_ms=self._spent_ms[: self._count],
-            predicted=self._predicted[: self._count],
-            disagreement=self._disagreement[: self._count],
-            counts={name: counts[: self._count] for name, counts in self._counts.items()},
-        )
-
-    def _histogram(self, result: FrameResult) -> NDArray[np.int64]:
-        planes = [result.points] if len(result.points) else list(result.pixels.values())
-        found = np.zeros(256, dtype=np.int64)
-        for labels in planes:
-            found += np.bincount(labels.ravel(), minlength=256)
-        return np.append(found[: len(self._table)], found[IGNORE])
-
-    def _room(self, name: str) -> NDArray[np.int32]:
-        if name not in self._counts:
-            rows, columns = Confusion(self._table).counts.shape
-            self._counts[name] = np.full((self._capacity, rows, columns), 0, dtype=np.int32)
-        return self._counts[name]
-
-
-def _checksum(samples: Sequence[Sample]) -> int:
-    """Of every 16th point, or pixel row where there are no points: enough to tell frames apart, at no cost."""
-    if len(samples[0].points_lidar):
-        return zlib.crc32(samples[0].points_lidar[::_CHECKED_EVERY].tobytes())
-    found = 0
-    for sample in samples:
-        if sample.image is not None:
-            found = zlib.crc32(sample.image[::_CHECKED_EVERY].tobytes(), found)
-    return found
-
-
-def _confusions(samples: Sequence[Sample], result: FrameResult, in_view: NDArray[np.bool_]) -> dict[str, Confusion]:
-    """Points inside at least one of the views, each once, and the pixels that carry labels."""
-    found = {}
-    labels = samples[0].point_labels
-    if labels is not None:
-        found["points"] = Confusion(result.table)
-        found["points"].add(labels[in_view], result.points[in_view])
-    dense = [sample for sample in samples if sample.pixel_labels is not None]
-    if dense:
-        found["pixels"] = Confusion(result.table)
-    for sample in dense:
-        assert sample.pixel_labels is not None
-        found["pixels"].add(sample.pixel_labels, result.pixels[sample.camera_name])
-    return found
 
 
 def frame_miou(matrices: NDArray[np.int64]) -> NDArray[np.float64]:

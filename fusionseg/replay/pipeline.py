@@ -1,27 +1,33 @@
-"""Replay of a log: load, label, write, score and draw every frame in order, with exact accounting."""
+"""Replay of a log: read, prepare, label, draw and write at the same time, every frame in order and accounted for."""
 
-import os
-import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from types import FrameType
 from typing import Any
 
+import fusionseg
 from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
-from fusionseg.deploy.runtime import Model, Sensors
-from fusionseg.deploy.timing import percentiles
-from fusionseg.metrics import score
-from fusionseg.replay.figures import KINDS, REPORTED, Figures, Recorder
-from fusionseg.replay.render import Renderer
-from fusionseg.replay.sink import write_classes, write_json, write_label_image, write_point_labels
-from fusionseg.replay.source import Loaded, stream
+from fusionseg.deploy.runtime import Model, Prepared, Sensors
+from fusionseg.replay.account import Account, machine, safe_entries
+from fusionseg.replay.journal import begin_run, check_same_run, read_journal
+from fusionseg.replay.pace import Pacer
+from fusionseg.replay.recorder import Row, measure
+from fusionseg.replay.render import Videos
+from fusionseg.replay.sink import write_json
+from fusionseg.replay.sinks import LabelFiles, Sink
+from fusionseg.replay.source import Loaded, reason_of, stream
+from fusionseg.replay.stages import run_stages
 from fusionseg.sample import Sample
+
+CHECKPOINT_FRAMES = 100
+"""How many frames of a video a kill may cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class Plan:
         alone: also label each frame with camera and LiDAR alone, for a report; costs two more passes, which are in no
             stage's time.
         strict: stop at a frame that cannot be read in place of skipping it.
+        paced: play at the speed of the log's times and count the frames labelled too late.
         min_count: ground-truth points a class needs to count in ``miou``.
     """
 
@@ -47,111 +54,230 @@ class Plan:
     video: bool = False
     alone: bool = False
     strict: bool = False
+    paced: bool = False
     min_count: int = 2000
 
-
-class Account:
-    """What became of each frame, how long the stages took and how right the labels were."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-        self.skipped: list[dict[str, Any]] = []
-        self.interrupted = False
-        self.inputs: dict[str, list[int]] = {}
-
-    def skip(self, frame: int, reason: str) -> None:
-        """A frame was left out."""
-        self.skipped.append({"frame": frame, "reason": reason})
-
-    def summary(self, figures: Figures, min_count: int) -> dict[str, Any]:
-        """The frames, latencies and accuracy of ``summary.json``."""
-        groups = figures.groups()
-        scores = {kind: score(figures.confusions(kind), groups, min_count) for kind in KINDS}
-        written = len(figures)
-        stages_ms = {stage: percentiles(figures.spent_ms[:, i].tolist()) for i, stage in enumerate(REPORTED)}
+    def identity(self) -> dict[str, Any]:
+        """What two halves of one run must agree on."""
         return {
-            "frames": {"seen": written + len(self.skipped), "written": written, "skipped": self.skipped},
-            "interrupted": self.interrupted,
-            "stages_ms": stages_ms,
-            "accuracy": scores if any(scores.values()) else None,
+            "frames": list(self.frames),
+            "cameras": list(self.cameras),
+            "sensors": self.sensors,
+            "size": None if self.size is None else list(self.size),
+            "video": self.video,
+            "alone": self.alone,
         }
 
 
+@dataclass(eq=False)
+class _Job:
+    """A frame on its way: each stage fills in its part and drops what no later one needs."""
+
+    frame: int
+    samples: list[Sample]
+    load_ms: float
+    reason: str | None
+    prepared: Prepared | None = None
+    result: FrameResult | None = None
+    alone: dict[str, FrameResult] = field(default_factory=dict)
+    drawn: list[Any] = field(default_factory=list)
+    row: Row | None = None
+    inputs: dict[str, list[int]] = field(default_factory=dict)
+    due_s: float = 0.0
+    note: str = ""
+
+
 def replay(
-    log: Log, model: Model, out: Path, plan: Plan, on_frame: Callable[[str], None] = lambda note: None
+    log: Log,
+    model: Model,
+    out: Path,
+    plan: Plan,
+    on_frame: Callable[[str], None] = lambda note: None,
+    *,
+    resume: bool = False,
+    digest: str = "",
 ) -> dict[str, Any]:
     """Replay a log into the folder ``out``; returns what ``summary.json`` holds.
 
     ``labels/`` gets one ``.label`` per sweep (or one PNG per image where there is no LiDAR), ``video/`` the videos,
-    ``metrics.csv`` and ``frames.npz`` the figures of each frame.
+    ``metrics.csv`` and ``frames.npz`` the figures of each frame. While one frame is labelled, the next are read and
+    prepared and the ones before are drawn and written. No frame is ever dropped; one that cannot be read or labelled is
+    skipped and the reason noted.
     Ctrl-C finishes the frame at hand and leaves a valid partial result; a second one stops at once.
 
     Args:
         log: opened log.
         model: what labels it.
-        out: empty folder.
+        out: empty folder, or the one of the run to resume.
         plan: what to replay and how.
         on_frame: called after each frame with a short note.
+        resume: go on with the run in ``out`` where it was stopped.
+        digest: of the model, so that another one is not taken to resume a run.
 
     Raises:
         FrameError: a frame cannot be read and ``plan.strict`` is set.
-        ValueError: a file cannot be written, or the log lacks the one sensor that was asked for.
+        FileNotFoundError: there is nothing to resume.
+        ValueError: a file cannot be written, the log lacks the one sensor that was asked for, or the run to resume is
+            of another log, model or plan.
     """
     for sensor, there in (("camera", log.has_images), ("lidar", log.has_lidar)):
         if plan.sensors == sensor and not there:
             raise ValueError(f"{log.path}: the log has no {sensor}, and sensors is {sensor}; use both")
-    account = Account(Recorder(model.table, plan.sensors, len(plan.frames)))
-    renderer = Renderer(out / "video", model.table, log) if plan.video else None
-    write_classes(out / "labels" / "classes.json", model.table)
-    try:
-        with _finish_frame_on_interrupt(account):
-            for loaded in stream(log, plan.frames, plan.cameras, plan.strict):
-                on_frame(_replay_frame(loaded, log, model, out, plan, account, renderer))
-                if account.interrupted:
-                    break
-    except KeyboardInterrupt:
-        account.interrupted = True
-        raise
-    finally:
+    identity = _identity(log, model, plan, digest)
+    entries: Sequence[Mapping[str, Any]] = ()
+    if resume:
+        check_same_run(out, identity)
+        entries = safe_entries(read_journal(out), plan.video)
+    else:
+        begin_run(out, identity)
+    account = Account(out, model.table, plan.sensors, len(plan.frames), entries)
+    return _Replay(log, model, out, plan, account).run(on_frame)
+
+
+def _identity(log: Log, model: Model, plan: Plan, digest: str) -> dict[str, Any]:
+    return {
+        "fusionseg": fusionseg.__version__,
+        "log": str(log.path.resolve()),
+        "format": log.format,
+        "log options": {name: value for name, value in log.options.items() if value is not None},
+        "model": model.name,
+        "model digest": digest,
+        **plan.identity(),
+    }
+
+
+class _Replay:
+    """One run: the stages, in the order in which a frame meets them."""
+
+    def __init__(self, log: Log, model: Model, out: Path, plan: Plan, account: Account) -> None:
+        self._log, self._model, self._out, self._plan, self._account = log, model, out, plan, account
+        self._stop = Event()
+        self._pacer = Pacer() if plan.paced else None
+        self._sinks: list[Sink] = [LabelFiles(out / "labels", model.table, log.has_lidar)]
+        if plan.video:
+            self._sinks.append(Videos(out / "video", model.table, log, plan.cameras, account.done))
+
+    def run(self, on_frame: Callable[[str], None]) -> dict[str, Any]:
+        """All frames that are left; the summary."""
+        began = time.perf_counter(), time.process_time(), self._account.done
+        left = self._plan.frames[self._account.done :]
+        loaded = stream(self._log, left, self._plan.cameras, self._plan.strict)
+        stages = [self._guarded(step) for step in (self._prepare, self._label, self._draw)]
         try:
-            if renderer is not None:
-                renderer.close()
+            with (
+                _set_on_interrupt(self._stop),
+                closing(run_stages(self._read(loaded), [*stages, self._write])) as jobs,
+            ):
+                for job in jobs:
+                    on_frame(job.note)
+        except KeyboardInterrupt:
+            self._stop.set()
+            raise
         finally:
-            finished = sorted(path.name for path in (out / "video").glob("[!.]*.mp4"))
-            figures = account.recorder.figures()
-            figures.write(out)
-            summary = _about(log, model, plan, finished, account.inputs) | account.summary(figures, plan.min_count)
-            write_json(out / "summary.json", summary)
-    return summary
+            try:
+                with ExitStack() as closing_all:
+                    for sink in self._sinks:
+                        closing_all.callback(sink.close)
+                    self._checkpoint()
+            finally:
+                summary = self._finish(*began)
+        return summary
 
+    def _guarded(self, step: Callable[[_Job], None]) -> Callable[[_Job], _Job | None]:
+        """The step as a stage: what goes wrong is a reason to skip the frame, or to stop if the run is strict."""
 
-def _replay_frame(
-    loaded: Loaded, log: Log, model: Model, out: Path, plan: Plan, account: Account, renderer: Renderer | None
-) -> str:
-    """One frame through all stages; a note on what became of it."""
-    reason, result = loaded.reason, None
-    if reason is None:
-        try:
-            check_sensors(loaded.samples, plan.sensors)
-            result = model.predict_frame(loaded.samples, sensors=plan.sensors, size=plan.size)
-            alone = _alone(loaded.samples, model, plan)
-        except ValueError as error:
-            if plan.strict:
-                raise FrameError(str(error)) from error
-            reason = str(error)
-    if result is None:
-        account.skip(loaded.frame, str(reason))
-        return f"frame {loaded.frame} skipped: {reason}"
-    spent_ms = {stage: result.timing[stage] for stage in STAGES} | {"load": loaded.load_ms}
-    with _timed(spent_ms, "write"):
-        write_labels(out / "labels", loaded, result, log.has_lidar)
-    with _timed(spent_ms, "render"):
-        if renderer is not None:
-            renderer.add(loaded.samples, result)
-    for sample in loaded.samples:
-        account.inputs.setdefault(sample.camera_name, list(plan.size or fit_size(model.size, sample.camera)))
-    account.recorder.add(loaded.samples, result, spent_ms, alone=alone, scored=log.table.names == model.table.names)
-    return f"frame {loaded.frame}: {sum(spent_ms[stage] for stage in STAGES):.0f} ms"
+        def stage(job: _Job) -> _Job | None:
+            if self._stop.is_set() and job.result is None:
+                return None
+            if job.reason is None:
+                try:
+                    step(job)
+                except Exception as error:
+                    job.reason = reason_of(error)
+                    if self._plan.strict:
+                        raise FrameError(job.reason) from error
+            return job
+
+        return stage
+
+    def _read(self, loaded: Iterator[Loaded]) -> Iterator[_Job]:
+        for frame in loaded:
+            if self._stop.is_set():
+                return
+            yield _Job(frame.frame, frame.samples, frame.load_ms, frame.reason)
+
+    def _prepare(self, job: _Job) -> None:
+        check_sensors(job.samples, self._plan.sensors)
+        if self._pacer is not None:
+            job.due_s = self._pacer.wait(job.samples[0], self._stop)
+        job.prepared = self._model.prepare([job.samples], sensors=self._plan.sensors, size=self._plan.size)
+
+    def _label(self, job: _Job) -> None:
+        assert job.prepared is not None
+        result = self._model.label(job.prepared)[0]
+        if self._pacer is not None:
+            self._pacer.labelled(job.due_s)
+        job.alone = self._alone(job.samples)
+        job.prepared, job.result = None, result
+
+    def _draw(self, job: _Job) -> None:
+        assert job.result is not None
+        scored = self._log.table.names == self._model.table.names
+        row = measure(job.samples, job.result, sensors=self._plan.sensors, alone=job.alone, scored=scored)
+        row.spent_ms["load"] = job.load_ms
+        with _timed(row.spent_ms, "render"):
+            job.drawn = [sink.draw(job.samples, job.result) for sink in self._sinks]
+        size = self._plan.size
+        job.inputs = {s.camera_name: list(size or fit_size(self._model.size, s.camera)) for s in job.samples}
+        # images and clouds are large, and no later stage needs them
+        job.samples, job.alone, job.row = [], {}, row
+
+    def _write(self, job: _Job) -> _Job:
+        if job.row is None:
+            self._account.skip(job.frame, str(job.reason))
+            job.note = f"frame {job.frame} skipped: {job.reason}"
+        else:
+            spent_ms = job.row.spent_ms
+            with _timed(spent_ms, "write"):
+                for sink, drawn in zip(self._sinks, job.drawn, strict=True):
+                    sink.write(job.frame, drawn)
+            spent_ms["total"] = sum(spent_ms[stage] for stage in STAGES)
+            spent_ms["end_to_end"] = spent_ms["load"] + spent_ms["total"]
+            self._account.write(job.row, job.inputs)
+            job.note = f"frame {job.frame}: {spent_ms['total']:.0f} ms"
+        if self._account.done % CHECKPOINT_FRAMES == 0:
+            self._checkpoint()
+        return _Job(job.frame, [], 0.0, None, note=job.note)
+
+    def _checkpoint(self) -> None:
+        for sink in self._sinks:
+            sink.checkpoint(self._account.done)
+        self._account.checkpoint()
+
+    def _alone(self, samples: Sequence[Sample]) -> dict[str, FrameResult]:
+        """The labels of points in view and of pixels from each sensor alone, if they are asked for."""
+        settings: tuple[Sensors, ...] = ("camera", "lidar") if self._plan.alone else ()
+        return {
+            sensors: self._model.predict_frame(samples, sensors=sensors, whole_sweep=False, size=self._plan.size)
+            for sensors in settings
+        }
+
+    def _finish(self, began_s: float, began_cpu_s: float, done_before: int) -> dict[str, Any]:
+        spent_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+        frames = max(1, self._account.done - done_before)
+        self._account.close()
+        figures = self._account.recorder.figures()
+        figures.write(self._out)
+        finished = sorted(path.name for path in (self._out / "video").glob("[!.]*.mp4"))
+        summary = {
+            **_about(self._log, self._model, self._plan, finished, self._account.inputs),
+            **self._account.summary(figures, self._plan.min_count),
+            "interrupted": self._stop.is_set(),
+            "throughput": {"wall_ms": 1e3 * spent_s / frames, "cpu_ms": 1e3 * cpu_s / frames},
+            "pace": None if self._pacer is None else self._pacer.report(),
+        }
+        write_json(self._out / "summary.json", summary)
+        return summary
 
 
 def check_sensors(samples: Sequence[Sample], sensors: Sensors) -> None:
@@ -167,24 +293,6 @@ def check_sensors(samples: Sequence[Sample], sensors: Sensors) -> None:
         raise ValueError(f"{where}: no points, and sensors is lidar; use both or camera")
 
 
-def write_labels(folder: Path, loaded: Loaded, result: FrameResult, has_lidar: bool) -> None:
-    """``<frame>.label`` for every point of the sweep, or ``<camera>/<frame>.png`` where there is no LiDAR."""
-    if has_lidar:
-        write_point_labels(folder / f"{loaded.frame:06d}.label", result.points)
-        return
-    for name, pixels in result.pixels.items():
-        write_label_image(folder / name / f"{loaded.frame:06d}.png", pixels)
-
-
-def _alone(samples: Sequence[Sample], model: Model, plan: Plan) -> dict[str, FrameResult]:
-    """The labels of points in view and of pixels from each sensor alone, if they are asked for."""
-    settings: tuple[Sensors, ...] = ("camera", "lidar") if plan.alone else ()
-    return {
-        sensors: model.predict_frame(samples, sensors=sensors, whole_sweep=False, size=plan.size)
-        for sensors in settings
-    }
-
-
 @contextmanager
 def _timed(spent_ms: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -193,13 +301,13 @@ def _timed(spent_ms: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _finish_frame_on_interrupt(account: Account) -> Iterator[None]:
-    """The first Ctrl-C sets ``account.interrupted``, the next raises; outside the main thread signals stay alone."""
+def _set_on_interrupt(stop: Event) -> Iterator[None]:
+    """The first Ctrl-C sets ``stop``, the next raises; outside the main thread signals stay alone."""
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if account.interrupted:
+        if stop.is_set():
             raise KeyboardInterrupt
-        account.interrupted = True
+        stop.set()
 
     try:
         before = signal.signal(signal.SIGINT, interrupted)
@@ -212,7 +320,9 @@ def _finish_frame_on_interrupt(account: Account) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _about(log: Log, model: Model, plan: Plan, videos: list[str], inputs: dict[str, list[int]]) -> dict[str, Any]:
+def _about(
+    log: Log, model: Model, plan: Plan, videos: Sequence[str], inputs: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
     """What was run; ``input`` is (height, width) of the network input per camera."""
     return {
         "model": model.name,
@@ -222,26 +332,3 @@ def _about(log: Log, model: Model, plan: Plan, videos: list[str], inputs: dict[s
         "videos": videos,
         "machine": machine(),
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the latencies were measured on."""
-    import torch
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"

@@ -12,7 +12,8 @@ from fusionseg.data.log import Log
 from fusionseg.deploy.result import FrameResult
 from fusionseg.geometry.projection import project
 from fusionseg.labels import ClassTable
-from fusionseg.replay.sink import Video
+from fusionseg.replay.parts import Parts
+from fusionseg.replay.sink import Video, join_videos, video_size
 from fusionseg.sample import Sample
 from fusionseg.visualize import (
     birds_eye,
@@ -25,53 +26,78 @@ from fusionseg.visualize import (
     write_text,
 )
 
-WIDEST_PX = 1280
+WIDEST_PX, TALLEST_PX = 1280, 540
 TILE_PX = 420
 _PER_ROW = 3
 
 
-class Renderer:
-    """Turns labelled frames into videos in ``folder``."""
+class Videos:
+    """Labelled frames as videos in ``folder``: ``CAMERA.mp4``, or ``sweep.mp4`` for a log without images.
 
-    def __init__(self, folder: Path, table: ClassTable, log: Log) -> None:
-        self._folder = folder
+    Args:
+        folder: made where it is not there.
+        table: the class table of the labels.
+        log: what is replayed.
+        cameras: those that are drawn.
+        position: where the run goes on; videos of the frames before it are kept.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, table: ClassTable, log: Log, cameras: Sequence[str], position: int = 0) -> None:
         self._table = table
-        self._has_images = log.has_images
-        self._videos: dict[str, Video] = {}
+        self._has_images, self._has_lidar = log.has_images, log.has_lidar
+        names = cameras if log.has_images else ["sweep"]
+        self._parts = {name: Parts(folder / f"{name}.mp4", position) for name in names}
+        self._open: dict[str, Video] = {}
+        self._position = position
 
-    def add(self, samples: Sequence[Sample], result: FrameResult) -> None:
-        """Draw one frame."""
+    def draw(self, samples: Sequence[Sample], result: FrameResult) -> dict[str, NDArray[np.uint8]]:
+        """The pictures of a frame by video."""
         if self._has_images:
-            for sample in samples:
-                self._video(sample.camera_name).add(camera_picture(sample, result, self._table))
-        else:
-            self._video("sweep").add(sweep_picture(samples, result, self._table))
+            return {s.camera_name: camera_picture(s, result, self._table, above=self._has_lidar) for s in samples}
+        return {"sweep": sweep_picture(samples, result, self._table)}
+
+    def write(self, frame: int, drawn: dict[str, NDArray[np.uint8]]) -> None:
+        """Append them."""
+        for name, picture in drawn.items():
+            if name not in self._open:
+                parts = self._parts[name]
+                size = next((video_size(part) for part in parts.names()), None)
+                self._open[name] = Video(parts.at(self._position), size=size)
+            self._open[name].add(picture)
+
+    def checkpoint(self, position: int) -> None:
+        """Finish the parts; each even where another cannot be."""
+        with ExitStack() as closing:
+            for video in self._open.values():
+                closing.callback(video.close)
+            self._open = {}
+        self._position = position
 
     def close(self) -> None:
-        """Finish all videos, each even where another cannot be.
-
-        Raises:
-            ValueError: one of them cannot be written.
-        """
-        with ExitStack() as closing:
-            for video in self._videos.values():
-                closing.callback(video.close)
-
-    def _video(self, name: str) -> Video:
-        if name not in self._videos:
-            self._videos[name] = Video(self._folder / f"{name}.mp4")
-        return self._videos[name]
+        """Finish all videos."""
+        self.checkpoint(self._position)
+        for parts in self._parts.values():
+            parts.join(join_videos)
 
 
-def camera_picture(sample: Sample, result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
+def camera_picture(sample: Sample, result: FrameResult, table: ClassTable, *, above: bool = False) -> NDArray[np.uint8]:
     """One camera: pixel labels over the image, points in the colours of their labels, legend below.
 
-    A view without image is dark and shows its points alone.
+    A view without image is dark and shows its points alone. With ``above`` the coloured sweep stands beside it, seen
+    from above.
     """
-    width = min(WIDEST_PX, sample.camera.width)
+    camera = sample.camera
+    width = min(WIDEST_PX, camera.width, max(1, round(TALLEST_PX * camera.width / camera.height)))
     drawn = view_picture(sample, result.pixels[sample.camera_name], result.points, table, width)
-    drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}")
-    return stack([drawn, legend(table.names, table.colours, width)])
+    fps = 1000.0 / max(result.timing["total"], 1e-3)
+    drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}  {fps:.1f} FPS")
+    if above:
+        cloud = birds_eye(sample.points_lidar, table.palette[result.points], size_px=drawn.shape[0])
+        drawn = side_by_side([drawn, cloud])
+    return stack([drawn, legend(table.names, table.colours, drawn.shape[1])])
 
 
 def sweep_picture(samples: Sequence[Sample], result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:

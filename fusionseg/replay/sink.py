@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -94,9 +95,13 @@ class Video:
     Args:
         path: where the finished video will be.
         rate_hz: pictures a second.
+        size: (height, width) in pixels, of which both are even; that of the first picture if left out.
+
+    Raises:
+        ValueError: the folder cannot be written.
     """
 
-    def __init__(self, path: Path, rate_hz: float = 10.0) -> None:
+    def __init__(self, path: Path, rate_hz: float = 10.0, size: tuple[int, int] | None = None) -> None:
         self.path = path
         self.count = 0
         self._temporary = path.with_name(f".{path.name}.part")
@@ -108,6 +113,7 @@ class Video:
         rate = Fraction(rate_hz).limit_denominator(1000)
         self._stream = self._container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         self._stream.pix_fmt = "yuv420p"
+        self._size = size
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +126,8 @@ class Video:
     def add(self, picture: NDArray[np.uint8]) -> None:
         """Append (H, W, 3) RGB; a picture of another size than the first is scaled into its frame."""
         if self.count == 0:
-            self._stream.height, self._stream.width = (side + side % 2 for side in picture.shape[:2])
+            height, width = self._size or (side + side % 2 for side in picture.shape[:2])
+            self._stream.height, self._stream.width = height, width
         fitted = _fit(picture, self._stream.height, self._stream.width)
         frame = av.VideoFrame.from_ndarray(fitted, format="rgb24")
         frame.pts = self.count
@@ -147,6 +154,46 @@ class Video:
             ) from error
         finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def video_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the pictures of an mp4.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return stream.height, stream.width
+    except (OSError, IndexError) as error:
+        raise ValueError(f"{path}: cannot be read as a video ({error}); replay into another folder") from error
+
+
+def join_videos(parts: Sequence[Path], whole: Path) -> None:
+    """One mp4 of several that ``Video`` wrote in one size: their packets one after another, coded no second time.
+
+    Raises:
+        OSError: the disk is full, or a part cannot be read.
+    """
+    with av.open(str(whole), "w", format="mp4") as container:
+        joined: Any = None
+        begins = Fraction(0)
+        for part in parts:
+            with av.open(str(part)) as source:
+                stream = source.streams.video[0]
+                assert stream.time_base is not None
+                joined = joined or container.add_stream_from_template(stream)
+                ends = begins
+                for packet in source.demux(stream):
+                    if packet.dts is None or packet.pts is None or packet.duration is None:
+                        continue  # the last, empty one
+                    ends = max(ends, begins + (packet.pts + packet.duration) * stream.time_base)
+                    packet.pts += round(begins / stream.time_base)
+                    packet.dts += round(begins / stream.time_base)
+                    packet.stream = joined
+                    container.mux(packet)
+                begins = ends
 
 
 def _fit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -1,11 +1,15 @@
 """A log as a stream of frames in order, each loaded and timed, none lost silently."""
 
+import logging
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fusionseg.data.log import FrameError, Log
 from fusionseg.sample import Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,53 @@ def select_cameras(log: Log, cameras: str | Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def time_ns(sample: Sample) -> int | None:
+    """When the frame was taken: the sweep's time before the image's."""
+    return sample.image_time_ns if sample.sweep_time_ns is None else sample.sweep_time_ns
+
+
+def cut(
+    log: Log, frames: Sequence[int], start_s: float | None = None, end_s: float | None = None, every: int = 1
+) -> list[int]:
+    """Every ``every``-th of the frames taken from ``start_s`` until before ``end_s``, seconds after the first of them.
+
+    A few frames are read to find the two ends: log time is taken to run forward.
+
+    Raises:
+        ValueError: nothing is left, or the log has no times.
+        FrameError: one of the frames that are asked for their time cannot be read.
+    """
+    if every < 1:
+        raise ValueError(f"every is {every}; expected at least 1")
+    chosen = list(frames)
+    if chosen and not (start_s is None and end_s is None):
+        first_ns = _frame_time_ns(log, chosen[0])
+        bounds = [float("-inf") if start_s is None else start_s, float("inf") if end_s is None else end_s]
+        first, last = (
+            bisect_left(chosen, bound, key=lambda frame: (_frame_time_ns(log, frame) - first_ns) / 1e9)
+            for bound in bounds
+        )
+        chosen = chosen[first:last]
+    if not chosen:
+        raise ValueError(f"no frame of {log.path} lies from {start_s} s until before {end_s} s; give other seconds")
+    return chosen[::every]
+
+
+def _frame_time_ns(log: Log, frame: int) -> int:
+    found = time_ns(log.frame(frame, log.cameras[:1])[0])
+    if found is None:
+        raise ValueError(f"{log.path}: frame {frame} has no time, so that seconds mean nothing; choose with --frames")
+    return found
+
+
+def reason_of(error: Exception) -> str:
+    """Why a frame could not be labelled, in one line; what is no fault of the frame's files is named and logged."""
+    if isinstance(error, ValueError | OSError):
+        return " ".join(str(error).split())
+    logger.warning("a frame is skipped", exc_info=error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def stream(log: Log, frames: Sequence[int], cameras: Sequence[str], strict: bool = False) -> Iterator[Loaded]:
     """Every frame in order, read when it is asked for.
 
@@ -51,8 +102,8 @@ def stream(log: Log, frames: Sequence[int], cameras: Sequence[str], strict: bool
         start = time.perf_counter()
         try:
             samples, reason = log.frame(frame, cameras), None
-        except FrameError as error:
+        except Exception as error:
+            samples, reason = [], reason_of(error)
             if strict:
-                raise
-            samples, reason = [], str(error)
+                raise FrameError(reason) from error
         yield Loaded(frame, samples, reason, (time.perf_counter() - start) * 1000.0)

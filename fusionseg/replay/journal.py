@@ -1,0 +1,107 @@
+"""What lets a replay go on where it was stopped, by kill -9 too: what was run, and a line for each frame done."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusionseg.config import unwritable
+from fusionseg.replay.sink import write_json
+
+RUN_FILE = "run.json"
+JOURNAL = "journal.jsonl"
+
+
+def begin_run(out: Path, about: Mapping[str, Any]) -> None:
+    """Note in the folder of a run what is run: a flat mapping of plain values.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    write_json(out / RUN_FILE, dict(about))
+
+
+def check_same_run(out: Path, about: Mapping[str, Any]) -> None:
+    """Refuse to go on with another run.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: its run was of something else; names the first difference.
+    """
+    path = out / RUN_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{out}: holds no replay to resume, as it has no {RUN_FILE}; leave --resume out")
+    try:
+        noted = json.loads(path.read_bytes())
+        known = {key: noted.get(key) for key in about}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); replay the log again into another folder") from error
+    for key, value in json.loads(json.dumps(dict(about))).items():
+        if known[key] != value:
+            raise ValueError(
+                f"{out}: holds a replay with {key} {_short(known[key])}, not {_short(value)}; "
+                "resume it with the same options or choose another --out"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+class Journal:
+    """A JSON object a line, each on the disk before the next is written.
+
+    Args:
+        out: folder of the run.
+        kept: how many lines of an earlier run stay; the others are cut off.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+
+    def __init__(self, out: Path, kept: int = 0) -> None:
+        self._path = out / JOURNAL
+        try:
+            self._file = self._path.open("r+b" if kept else "wb")
+            for _ in range(kept):
+                self._file.readline()
+            self._file.truncate(self._file.tell())
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """One more line.
+
+        Raises:
+            ValueError: the disk is full.
+        """
+        try:
+            self._file.write((json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n").encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        """No more lines."""
+        self._file.close()
+
+
+def read_journal(out: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run, in order; what a kill left of a line, and all behind it, does not count."""
+    entries: list[dict[str, Any]] = []
+    path = out / JOURNAL
+    if not path.is_file():
+        return entries
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n") or not isinstance(entry, dict):
+                break
+            entries.append(entry)
+    return entries
