@@ -140,6 +140,8 @@ class TrainingViews:
                 if teaching is not None and teaching.feature is not None:
                     channels = len(teaching.feature)
                 progress.advance()
+        if self._answers is not None:
+            logger.info("%s", self._answers.describe(len(places)))
         return channels
 
     def _with_sky(self, view: View) -> View:

@@ -1,6 +1,7 @@
 """Distillation: the teacher's answers follow the views they belong to, are kept, and teach."""
 
 import json
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -206,7 +207,9 @@ def test_a_student_learns_from_the_teacher_alone(plain_log: Path, view_cache: Pa
     assert agreement > 0.85
 
 
-def test_unlabelled_views_are_taught_above_the_threshold(plain_log: Path, view_cache: Path, tmp_path: Path) -> None:
+def test_unlabelled_views_are_taught_above_the_threshold(
+    plain_log: Path, view_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     extra = make_plain_log(tmp_path / "extra", frames=2)
     teacher = save_tiny_model(tmp_path / "teacher.safetensors")
     sources = (SourceConfig(str(extra)),)
@@ -214,7 +217,15 @@ def test_unlabelled_views_are_taught_above_the_threshold(plain_log: Path, view_c
     assert config.distill is not None
     views = TrainingViews(config, view_cache, ModelTeacher([teacher]))
     views.count_labels()
-    views.ask_teacher()
+    count = sum(len(group) for group in views.places)
+    for asked in (count, 0):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            views = TrainingViews(config, view_cache, ModelTeacher([teacher]))
+            views.count_labels()
+            views.ask_teacher()
+        assert f"asked about {asked} of {count} views" in caplog.text
+        assert ("s an epoch" in caplog.text) == bool(asked)
     assert {place.source for place in views.order(0)} == {0, 1}
     batch = collate([views.view(place) for place in views.places[1]], 4)
     assert (batch.point_labels == 255).all() and batch.teacher is not None
