@@ -30,7 +30,7 @@ BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 the log has unreadable frames, 2 an error, 130 interrupted."""
+    """Run one command; the exit status: 0 done, 1 what was checked is not so, 2 an error, 130 interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     # argparse takes key=value words only next to CONFIG; people write them after --out too

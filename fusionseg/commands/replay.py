@@ -2,10 +2,12 @@
 
 import argparse
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fusionseg.commands.options import (
     INTERRUPTED,
+    Parser,
     add_classes,
     add_command,
     add_log_options,
@@ -19,6 +21,10 @@ from fusionseg.commands.options import (
     size,
 )
 
+if TYPE_CHECKING:
+    from fusionseg.data.log import Log
+    from fusionseg.replay.pipeline import Plan
+
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
@@ -29,49 +35,105 @@ def add(commands: Any) -> None:
     add_model_options(command, ("both", "camera", "lidar"))
     add_classes(command)
     command.add_argument("--size", type=size, metavar="HxW", help="size of the network input; default the model's")
+    _add_timing(command)
     command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
+    command.add_argument(
+        "--report", action="store_true", help="write report.html; labels each frame with each sensor alone too"
+    )
     command.add_argument(
         "--min-count", type=count, default=2000, metavar="N", help="points a class needs to be in miou"
     )
     command.add_argument("--out", metavar="DIR", help="empty folder for the results; default runs/replay/<n>")
+    command.add_argument("--resume", action="store_true", help="go on with the stopped or killed replay in --out")
+    command.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="'FIGURE>=X'",
+        help="exit with 1 unless it holds: miou, accuracy, p95_ms, skipped and others, >= or <= a number; repeatable",
+    )
+
+
+def _add_timing(command: Parser) -> None:
+    """Options that choose frames by time, and the speed."""
+    command.add_argument("--start", type=float, metavar="S", help="seconds after the first of --frames to begin at")
+    command.add_argument("--end", type=float, metavar="S", help="seconds after the first of --frames to stop before")
+    command.add_argument("--every", type=count, default=1, metavar="N", help="every Nth of these frames alone")
+    command.add_argument(
+        "--pace", choices=["sensor"], help="play as fast as the log was recorded and count frames labelled too late"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
-    from fusionseg.engine.evaluate import select_frames
     from fusionseg.engine.progress import Progress
-    from fusionseg.replay.pipeline import Plan, replay
-    from fusionseg.replay.sink import new_folder
-    from fusionseg.replay.source import select_cameras
+    from fusionseg.models.shipped import find_model
+    from fusionseg.replay.expect import parse_expectation
+    from fusionseg.replay.journal import model_digest
+    from fusionseg.replay.pipeline import replay
+    from fusionseg.replay.sink import folder_to_resume, new_folder
 
+    expected = [parse_expectation(text) for text in args.expect]
+    if args.resume and not args.out:
+        raise ValueError("--resume needs the folder of the replay to go on with; name it with --out")
     model = load_model(args)
     log = open_unscored(model, args)
-    plan = Plan(
-        frames=select_frames(log, args.frames),
+    plan = _plan(args, log)
+    resumed = folder_to_resume(args.out) if args.resume else None
+    out = resumed or new_folder(args.out, "replay")
+    digest = model_digest(find_model(args.model))
+    with Progress("replay", len(plan.frames)) as progress:
+        summary = replay(log, model, out, plan, progress.advance, resume=resumed is not None, digest=digest)
+    _describe(summary)
+    frames = summary["frames"]
+    if frames["skipped"] and not frames["written"]:
+        raise ValueError(f"{args.log}: none of {frames['seen']} frames could be labelled; {out} says why for each")
+    if args.report:
+        from fusionseg.replay.report import write_report
+
+        print(f"report: {write_report(out, log, model, plan, summary)}")
+    if summary["interrupted"]:
+        print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
+    verdicts = [expectation.verdict(summary) for expectation in expected]
+    for _, line in verdicts:
+        print(line)
+    following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
+    ends(out, *following, *same_data(args))
+    if summary["interrupted"]:
+        return INTERRUPTED
+    return 0 if all(met for met, _ in verdicts) else 1
+
+
+def _plan(args: argparse.Namespace, log: "Log") -> "Plan":
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.replay.pipeline import Plan
+    from fusionseg.replay.source import cut, select_cameras
+
+    return Plan(
+        frames=cut(log, select_frames(log, args.frames), args.start, args.end, args.every),
         cameras=select_cameras(log, args.cameras),
         sensors=args.sensors,
         size=args.size,
         video=args.video,
+        alone=args.report,
         strict=args.strict,
+        paced=args.pace == "sensor",
         min_count=args.min_count,
     )
-    out = new_folder(args.out, "replay")
-    with Progress("replay", len(plan.frames)) as progress:
-        summary = replay(log, model, out, plan, progress.advance)
+
+
+def _describe(summary: Mapping[str, Any]) -> None:
+    """What came out, for people."""
     frames, total = summary["frames"], summary["stages_ms"]["total"]
     print(f"frames: {frames['seen']} seen, {frames['written']} written, {len(frames['skipped'])} skipped")
     for item in frames["skipped"]:
         print(f"  frame {item['frame']}: {item['reason']}")
     if total:
         print(f"sensor data to labels: {total['p50']:.0f} ms median, {total['p95']:.0f} ms 95 %")
+    if summary["pace"]:
+        pace = summary["pace"]
+        print(f"deadlines: {pace['missed']} of {pace['frames']} missed ({pace['period_ms']:.0f} ms each)")
     for kind, scores in (summary["accuracy"] or {}).items():
         if scores:
             miou = "-" if scores["miou"] is None else f"{100 * scores['miou']:.1f}"
             print(f"{kind}: mIoU {miou}, over every class {100 * scores['miou_all']:.1f}")
-    if frames["skipped"] and not frames["written"]:
-        raise ValueError(f"{args.log}: none of {frames['seen']} frames could be labelled; {out} says why for each")
-    if summary["interrupted"]:
-        print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
-    following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
-    ends(out, *following, *same_data(args))
-    return INTERRUPTED if summary["interrupted"] else 0

@@ -1,5 +1,6 @@
 """What lets a replay go on where it was stopped, by kill -9 too: what was run, and a line for each frame done."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -7,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fusionseg.config import unwritable
-from fusionseg.replay.sink import write_json
+from fusionseg.replay.sink import RUN_FILE, write_json
 
-RUN_FILE = "run.json"
 JOURNAL = "journal.jsonl"
 
 
@@ -105,3 +105,12 @@ def read_journal(out: Path) -> list[dict[str, Any]]:
                 break
             entries.append(entry)
     return entries
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 of a model's file, or of all files in an export's folder, hexadecimal."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

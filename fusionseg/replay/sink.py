@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from fusionseg.config import atomic_write
 from fusionseg.labels import IGNORE, ClassTable
 
+RUN_FILE = "run.json"
+"""What says in the folder of a replay what was replayed."""
+
 
 def free_folder(out: str | Path | None, command: str) -> Path:
     """The output folder, not made yet: ``out`` itself, or the first free ``runs/<command>/<n>``.
@@ -31,7 +34,24 @@ def free_folder(out: str | Path | None, command: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; --out needs a folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: holds files of an earlier run; choose an empty or new folder with --out")
+        hint = ", or go on with that replay with --resume" if (folder / RUN_FILE).is_file() else ""
+        raise ValueError(f"{folder}: holds files of an earlier run; choose an empty or new folder with --out{hint}")
+    return folder
+
+
+def folder_to_resume(out: str | Path) -> Path | None:
+    """The folder of a run to go on with; None where it is empty or not there yet, so that the run is a new one.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    folder = Path(out)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    if not (folder / RUN_FILE).is_file():
+        raise ValueError(f"{folder}: holds no replay to resume, as it has no {RUN_FILE}; choose another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder}: cannot be written; it is resumed where it lies")
     return folder
 
 
@@ -113,6 +133,8 @@ class Video:
         rate = Fraction(rate_hz).limit_denominator(1000)
         self._stream = self._container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         self._stream.pix_fmt = "yuv420p"
+        # packets in the order of the pictures, so that videos can be joined at any picture
+        self._stream.codec_context.max_b_frames = 0
         self._size = size
 
     def __enter__(self) -> Self:
