@@ -10,7 +10,7 @@ for (const [i, frame] of data.frames.entries()) {
 for (const name of Object.keys(data.frames[0].views)) part("camera").add(new Option(name, name));
 
 function layer(view, side) {
-  if (side === "truth") return view.truth || {name: "no ground truth here"};
+  if (side === "truth") return {name: view.truth ? "ground truth" : "no ground truth here", ...view.truth};
   if (side === "image") return {name: view.image ? "image" : "no image", about: ""};
   const sensors = chosen("sensors");
   const words = sensors.parentElement.textContent.trim();
