@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         metavar="LOG",
         help="log to compare and, for int8, to calibrate on; fp16 and int8 need its labels; default a generated street",
     )
-    add_log_options(command)
+    add_log_options(command, calibration=False)
     add_classes(command)
     command.add_argument("--size", type=size, metavar="HxW", help="the only size of the network input; default any")
     command.add_argument("--out", metavar="DIR", help="empty folder for the export; default runs/export/<n>")

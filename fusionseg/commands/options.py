@@ -14,6 +14,8 @@ INTERRUPTED = 130
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 SHIPPED_MODEL = "student"
+FILE_OPTIONS = ("topics", "calibration")
+"""Options for the loaders of formats that know them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,13 +48,16 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
     return command
 
 
-def add_log_options(command: Parser) -> None:
-    """Options that choose frames and cameras of a log."""
+def add_log_options(command: Parser, calibration: bool = True) -> None:
+    """Options that choose frames and cameras of a log; without ``calibration`` that word means something else there."""
     command.reads_logs = True
     command.add_argument("--format", help="log format, or module:Class; recognised from the layout if left out")
     command.add_argument("--split", help="part of a data set that has parts: train, val, test")
     command.add_argument("--frames", metavar="A:B", help="half-open range in the log's own frame numbers")
     command.add_argument("--cameras", metavar="NAMES", help="camera names separated by commas; all if left out")
+    command.add_argument("--topics", metavar="NAMES", help="topics of a recording to read, separated by commas")
+    if calibration:
+        command.add_argument("--calibration", metavar="FILE", help="YAML of cameras whose log does not calibrate them")
     command.add_argument("--strict", action="store_true", help="stop at the first frame that cannot be read")
 
 
@@ -107,7 +112,9 @@ def open_named_log(args: argparse.Namespace, classes: str = "driving12") -> "Log
     """The log that the arguments name, with labels in a class table."""
     from fusionseg.data.open import open_log
 
-    return open_log(args.log, args.format, classes=classes, split=args.split, strict=args.strict)
+    given = {name: getattr(args, name, None) for name in FILE_OPTIONS}
+    named = {name: value for name, value in given.items() if value is not None}
+    return open_log(args.log, args.format, classes=classes, split=args.split, strict=args.strict, **named)
 
 
 def load_model(args: argparse.Namespace) -> "Model":
@@ -134,7 +141,7 @@ def open_unscored(model: "Model", args: argparse.Namespace) -> "Log":
 
 def same_data(args: argparse.Namespace) -> list[str]:
     """The words that chose the data, for the next command on them."""
-    given = ((name, getattr(args, name)) for name in ("format", "split", "frames", "cameras"))
+    given = ((name, getattr(args, name, None)) for name in ("format", "split", "frames", "cameras", *FILE_OPTIONS))
     return [word for name, value in given if value is not None for word in (f"--{name}", value)]
 
 

@@ -36,8 +36,12 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def _decode(path: Path, flags: int) -> NDArray[Any]:
-    content = read_bytes(path)
+def decode_image(content: bytes, path: Path | str, flags: int = cv2.IMREAD_COLOR) -> NDArray[Any]:
+    """The image as OpenCV decodes it (colours in the order blue, green, red); ``path`` says where it is from.
+
+    Raises:
+        FrameError: neither JPEG nor PNG, truncated, or larger than 64 megapixels.
+    """
     if not any(content.startswith(magic) for magic in IMAGE_MAGIC):
         raise FrameError(f"{path}: neither JPEG nor PNG by its first bytes; convert the image to one of them")
     width, height = image_size(path, content)
@@ -53,13 +57,13 @@ def _decode(path: Path, flags: int) -> NDArray[Any]:
     return image
 
 
-def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
+def image_size(path: Path | str, content: bytes | None = None) -> tuple[int, int]:
     """(width, height) from the header of a PNG or JPEG, without decoding it.
 
     Raises:
         FrameError: no such header.
     """
-    content = read_bytes(path) if content is None else content
+    content = read_bytes(Path(path)) if content is None else content
     if content.startswith(b"\x89PNG") and len(content) >= 24:
         return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
     at = 2
@@ -76,12 +80,13 @@ def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
 
 def read_image(path: Path, reduced: int = 1) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB; with ``reduced`` of 2, 4 or 8 at that part of its size, which is faster for a JPEG."""
-    return cv2.cvtColor(_decode(path, REDUCED[reduced]), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    image = decode_image(read_bytes(path), path, REDUCED[reduced])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def read_label_image(path: Path) -> NDArray[np.integer[Any]]:
     """(H, W) ids of a single-channel PNG, 8 or 16 bit."""
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = decode_image(read_bytes(path), path, cv2.IMREAD_UNCHANGED)
     if image.ndim != 2:
         raise FrameError(f"{path}: label image has {image.shape[2]} channels; expected one channel of class ids")
     return image

@@ -85,6 +85,10 @@ class Log(ABC):
         """
         return []
 
+    def findings(self) -> dict[str, Any]:
+        """What only this format knows of the log as a whole, in plain numbers and names for ``inspect``."""
+        return {}
+
     def frame(self, frame: int, cameras: Sequence[str] | None = None) -> list[Sample]:
         """The views of one sweep; they share one cloud."""
         return [self.sample(frame, name) for name in cameras or self.cameras]

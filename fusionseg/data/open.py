@@ -15,6 +15,7 @@ LOADERS: dict[str, str] = {
     "nuscenes": "fusionseg.data.nuscenes:NuScenesLog",
     "camvid": "fusionseg.data.camvid:CamVid",
     "cityscapes": "fusionseg.data.cityscapes:Cityscapes",
+    "bag": "fusionseg.data.bag.log:BagLog",
     "plain": "fusionseg.data.plain:PlainLog",
     "images": "fusionseg.data.images:Images",
 }

@@ -103,6 +103,7 @@ class Survey:
             "cameras": {name: self._camera(name) for name in self.cameras},
             "point_labels": _histogram(self.point_labels, table) if self.labelled["points"] else None,
             "pixel_labels": _histogram(self.pixel_labels, table) if self.labelled["pixels"] else None,
+            "findings": log.findings(),
         }
 
     def _lidar(self) -> dict[str, Any]:
@@ -202,6 +203,7 @@ def describe(facts: dict[str, Any]) -> str:
         )
     for kind in ("point_labels", "pixel_labels"):
         lines += _histogram_lines(kind.replace("_", " "), facts[kind])
+    lines += _finding_lines(facts["findings"])
     if frames["inspected"] < frames["count"]:
         lines.append(f"inspected {frames['inspected']} of {frames['count']} frames")
     lines.append(f"unreadable frames: {len(frames['unreadable'])}")
@@ -224,6 +226,26 @@ def _camera_line(name: str, entry: dict[str, Any]) -> str:
     if entry["time_offset_ms"] is not None:
         parts.append("points {:+d} to {:+d} ms from the image".format(*entry["time_offset_ms"]))
     return ", ".join(parts)
+
+
+def _finding_lines(findings: dict[str, Any]) -> list[str]:
+    """What a format says of its log; empty findings are left out, and so are numbers frame by frame."""
+    lines = []
+    for title, value in findings.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{title.replace('_', ' ')}:", *(f"  {name}: {_short(inner)}" for name, inner in value.items())]
+        elif isinstance(value, list) and value:
+            lines += [f"{title.replace('_', ' ')}:", *(f"  {item}" for item in value)]
+        elif value:
+            lines.append(f"{title.replace('_', ' ')}: {value}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    parts = {name.replace("_", " "): inner for name, inner in value.items() if not isinstance(inner, list)}
+    return ", ".join(f"{name} {_short(inner)}" for name, inner in parts.items())
 
 
 def _histogram_lines(title: str, histogram: dict[str, int] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import make_bags
 import make_logs
 import make_nuscenes
 import numpy as np
@@ -12,7 +13,8 @@ from fusionseg.data.open import LOADERS, open_log
 from fusionseg.geometry.projection import project, visible
 from fusionseg.geometry.transform import compose, invert
 
-LIDAR_FORMATS = ("pandaset", "semantickitti", "kitti_raw", "kitti_object", "plain", "nuscenes")
+LIDAR_FORMATS = ("pandaset", "semantickitti", "kitti_raw", "kitti_object", "plain", "nuscenes", "bag")
+MAKERS = {"nuscenes": make_nuscenes, "bag": make_bags}
 CAMERA_FORMATS = ("camvid", "cityscapes")
 GROUND = [NAMES.index(name) for name in ("road", "sidewalk", "terrain")]
 
@@ -21,7 +23,7 @@ GROUND = [NAMES.index(name) for name in ("road", "sidewalk", "terrain")]
 def logs(tmp_path_factory, generated_log):
     folder = tmp_path_factory.mktemp("logs")
     made = {
-        name: open_log(getattr(make_nuscenes if name == "nuscenes" else make_logs, f"make_{name}_log")(folder / name))
+        name: open_log(getattr(MAKERS.get(name, make_logs), f"make_{name}_log")(folder / name))
         for name in (*LIDAR_FORMATS, *CAMERA_FORMATS)
     }
     return {**made, "generated": open_log(generated_log)}
@@ -90,7 +92,7 @@ def test_pixel_labels_lie_on_their_colours(logs, name):
     assert right[sample.pixel_labels != 255].mean() > 0.99
 
 
-@pytest.mark.parametrize("name", ["pandaset", "semantickitti", "plain", "nuscenes"])
+@pytest.mark.parametrize("name", ["pandaset", "semantickitti", "plain", "nuscenes", "bag"])
 def test_the_vehicle_drives_forwards(logs, name):
     log = logs[name]
     first, second = log.frames[:2]
