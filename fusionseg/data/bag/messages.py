@@ -143,19 +143,19 @@ def cloud_arrays(cloud: Cloud, where: str) -> tuple[NDArray[np.float32], NDArray
     Raises:
         FrameError: no x, y and z, or fewer bytes than points.
     """
+    count = cloud.width * cloud.height
+    if not count:
+        return np.zeros((0, 4), dtype=np.float32), None
     missing = [name for name in "xyz" if name not in cloud.fields]
     if missing:
         raise FrameError(f"{where}: points have no field {missing[0]!r}; they have {', '.join(cloud.fields) or 'none'}")
-    count = cloud.width * cloud.height
-    due = cloud.row_step * (cloud.height - 1) + cloud.point_step * cloud.width if count else 0
+    due = cloud.row_step * (cloud.height - 1) + cloud.point_step * cloud.width
     ends = max(offset + dtype.itemsize for offset, dtype in cloud.fields.values())
     if len(cloud.data) < due or ends > cloud.point_step or cloud.row_step < cloud.point_step * cloud.width:
         raise FrameError(
             f"{where}: {len(cloud.data)} bytes for {count} points of {cloud.point_step} bytes; "
             "the message is truncated or contradicts itself"
         )
-    if not count:
-        return np.zeros((0, 4), dtype=np.float32), None
     names = list(cloud.fields)
     offsets, formats = zip(*cloud.fields.values(), strict=True)
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": cloud.point_step})

@@ -24,7 +24,10 @@ class Sqlite(Container):
         # changes that a recorder which was killed leaves there.
         wal = self.path.with_name(self.path.name + "-wal")
         mode = "mode=ro" if wal.is_file() and wal.stat().st_size else "immutable=1"
-        return sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True)
+        database = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True)
+        # SQLite refuses a file that is shorter than it should be, unless it believes that somebody repairs it
+        database.execute("PRAGMA writable_schema = ON")
+        return database
 
     def scan(self) -> Iterator[Record]:
         """See ``Container``."""
