@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import fusionseg
 from fusionseg.commands import (
     benchmark,
+    compare,
     demo,
     distill,
     evaluate,
@@ -17,6 +18,7 @@ from fusionseg.commands import (
     inspect,
     models,
     predict,
+    prune,
     replay,
     synth,
     train,
@@ -24,7 +26,7 @@ from fusionseg.commands import (
 from fusionseg.commands.options import INTERRUPTED, Parser
 
 # in the order of the help
-COMMANDS = (demo, inspect, predict, replay, evaluate, benchmark, export, train, distill, synth, models)
+COMMANDS = (demo, inspect, predict, replay, compare, evaluate, benchmark, export, train, distill, prune, synth, models)
 USER_ERRORS = (ValueError, OSError, KeyError, MemoryError)
 BROKEN_PIPE = 141
 

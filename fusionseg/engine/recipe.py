@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fusionseg.config import SourceConfig, TrainConfig
+from fusionseg.config import TrainConfig
 from fusionseg.data.cache import ViewCache
 from fusionseg.data.prepare import View
 from fusionseg.data.transforms import jitter_calibration
 from fusionseg.deploy.costs import count_macs, count_parameters
-from fusionseg.deploy.runtime import Model, load
+from fusionseg.deploy.runtime import SENSORS, Model, load
 from fusionseg.deploy.torch_session import TorchSession
 from fusionseg.engine.dataset import Source, expand, open_source
 from fusionseg.engine.evaluate import evaluate
@@ -59,7 +59,7 @@ def distil(config: TrainConfig, out: Path, seeds: Sequence[int], resume: bool = 
         raise ValueError("data.val is empty; name the logs on which control and student are compared")
     if not 1 <= len(set(seeds)) == len(seeds) <= len(_T) + 1:
         raise ValueError(f"seeds are {list(seeds)}; expected 1 to {len(_T) + 1} different ones")
-    sources = {_name(source, i): source for i, source in enumerate(open_logs(config))}
+    sources = named_logs(config)
     cache = out / "cache" if config.data.cache is None else Path(config.data.cache).expanduser()
     runs: dict[str, list[Path]] = {"control": [], "distilled": []}
     for seed in seeds:
@@ -77,17 +77,10 @@ def distil(config: TrainConfig, out: Path, seeds: Sequence[int], resume: bool = 
     return report
 
 
-def open_logs(config: TrainConfig) -> list[Source]:
-    """The validation logs of a configuration."""
-    return [open_source(entry, config.data) for entry in _entries(config)]
-
-
-def _entries(config: TrainConfig) -> list[SourceConfig]:
-    return expand(config.data.val)
-
-
-def _name(source: Source, number: int) -> str:
-    return f"{number}: {Path(source.log.path).name}"
+def named_logs(config: TrainConfig) -> dict[str, Source]:
+    """The validation logs of a configuration by number and folder."""
+    sources = [open_source(entry, config.data) for entry in expand(config.data.val)]
+    return {f"{i}: {Path(source.log.path).name}": source for i, source in enumerate(sources)}
 
 
 def _run(config: TrainConfig, out: Path, resume: bool) -> Path:
@@ -99,7 +92,13 @@ def _run(config: TrainConfig, out: Path, resume: bool) -> Path:
     return last
 
 
-def measure(path: Path, sources: Mapping[str, Source], config: TrainConfig, cache: Path) -> dict[str, Scores]:
+def measure(
+    path: Path,
+    sources: Mapping[str, Source],
+    config: TrainConfig,
+    cache: Path,
+    errors_deg: Sequence[float] = ERRORS_DEG,
+) -> dict[str, Scores]:
     """The figures of a model per log: ``points`` mIoU for both, camera, LiDAR, and for both with a wrong calibration.
 
     A calibration error of k degrees is a turn by +k or -k about one axis of the camera: the mean of the six, over the
@@ -109,10 +108,10 @@ def measure(path: Path, sources: Mapping[str, Source], config: TrainConfig, cach
     figures: dict[str, Scores] = {}
     for name, source in sources.items():
         views = ViewCache(cache, source.log, model.size).views
-        scored = _scores(model, source, views, ("both", "camera", "lidar"))
-        if source.log.has_images and source.log.has_lidar:
-            with Progress(f"calibration errors on {name}", 6 * len(ERRORS_DEG)) as progress:
-                for degrees in ERRORS_DEG:
+        scored = _scores(model, source, views, SENSORS)
+        if errors_deg and source.log.has_images and source.log.has_lidar:
+            with Progress(f"calibration errors on {name}", 6 * len(errors_deg)) as progress:
+                for degrees in errors_deg:
                     turned = []
                     for angles in _turns(degrees):
                         turned.append(_scores(model, source, _turned(views, angles), ("both",))["both"])
