@@ -16,7 +16,7 @@ def frames():
     """Images of a ray-cast street and the depth edges of a fine sweep of it."""
     found = []
     for frame in (0, 4, 8):
-        points = sweep(frame, rows=90, columns=1200)[0]
+        points = sweep(frame, rows=100, columns=1440)[0]
         edges = depth_edges(points)
         found.append((picture(frame, VIEW)[0], points[edges.sides], points[edges.rims]))
     return found
