@@ -5,6 +5,7 @@ last column of the latter holds what was left without an answer, which counts ag
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -167,10 +168,61 @@ def bootstrap_miou(
         resamples: number of draws.
         seed: of the draws.
     """
+    return _interval(mean_over(_resampled_iou(frames, resamples, seed), chosen))
+
+
+@dataclass(frozen=True)
+class Change:
+    """95 % intervals of what changed from one model to another, in IoU.
+
+    Attributes:
+        classes: (low, high) per class; NaN where no resample holds the class.
+        mean: (low, high) of the mean over the chosen classes.
+    """
+
+    classes: list[tuple[float, float]]
+    mean: tuple[float, float]
+
+
+def bootstrap_change(
+    before: NDArray[np.integer],
+    after: NDArray[np.integer],
+    chosen: NDArray[np.bool_],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Change:
+    """The 2.5 and 97.5 percentiles of ``after`` less ``before`` when the same frames are drawn for both.
+
+    Paired, since frames differ from each other far more than two models do on one frame (Efron and Tibshirani, An
+    introduction to the bootstrap, 1993).
+
+    Args:
+        before: (F, G, G or G + 1) one confusion matrix per frame.
+        after: the same of the other model on the same frames.
+        chosen: (G,) bool classes of the mean.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"confusions have shapes {before.shape} and {after.shape}; expected the same frames, classes")
+    ious = [_resampled_iou(frames, resamples, seed) for frames in (before, after)]
+    difference = ious[1] - ious[0]
+    means = mean_over(ious[1], chosen) - mean_over(ious[0], chosen)
+    return Change([_interval(column) for column in difference.T], _interval(means))
+
+
+def _resampled_iou(frames: NDArray[np.integer], resamples: int, seed: int) -> NDArray[np.float64]:
+    """(R, G) IoU when frames (F, G, G or G + 1) are drawn with replacement; the draws depend on F and seed alone."""
     count = len(frames)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples)
     matrices = (draws.astype(np.float64) @ frames.reshape(count, -1)).reshape(resamples, *frames.shape[1:])
-    values = mean_over(iou(matrices), chosen)
+    return iou(matrices)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     if np.isnan(values).all():
         return float("nan"), float("nan")
     low, high = np.nanpercentile(values, (2.5, 97.5))

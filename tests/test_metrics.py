@@ -4,6 +4,7 @@ import pytest
 from fusionseg.labels import DRIVING12, ClassTable, table_from_sets
 from fusionseg.metrics import (
     Confusion,
+    bootstrap_change,
     bootstrap_miou,
     class_accuracy,
     dice,
@@ -202,3 +203,26 @@ def test_score_without_enough_of_any_class_or_any_label() -> None:
     assert figures["iou"] == {"a": 0.5, "b": None, "c": None, "d": None}
     assert score([counted(u8(255), u8(1), table())], groups) is None
     assert score([], groups) is None
+
+
+def test_change_is_paired() -> None:
+    before = noisy_frames(16)
+    chosen = np.ones(3, dtype=bool)
+    same = bootstrap_change(before, before, chosen)
+    assert same.mean == (0.0, 0.0) and same.classes == [(0.0, 0.0)] * 3
+    # every frame gains the same, whatever it is like: surer than either mean IoU is by itself
+    after = before + 30 * np.eye(3, 4, dtype=np.int64)
+    low, high = bootstrap_change(before, after, chosen).mean
+    gain = mean_over(iou(after.sum(axis=0))) - mean_over(iou(before.sum(axis=0)))
+    assert 0 < low < gain < high
+    assert high - low < np.diff(bootstrap_miou(before, chosen))[0] / 2
+    assert bootstrap_change(after, before, chosen).mean == pytest.approx((-high, -low))
+
+
+def test_change_of_a_class_that_no_frame_holds_is_unknown() -> None:
+    frames = noisy_frames(4)
+    frames[:, 1] = 0
+    change = bootstrap_change(frames, frames, np.ones(3, dtype=bool))
+    assert np.isnan(change.classes[1]).all() and change.classes[0] == (0.0, 0.0)
+    with pytest.raises(ValueError, match="expected the same frames"):
+        bootstrap_change(frames, frames[:3], np.ones(3, dtype=bool))

@@ -87,7 +87,7 @@ def bands(
     bins = _bins(len(frames))
     if top is None:
         peaks = [part[np.argmax(stacked[:, part].sum(axis=0))] for part in bins]
-        columns, high = stacked[:, peaks], _ceiling(float(stacked.sum(axis=0).max()))
+        columns, high = stacked[:, peaks], ceiling(float(stacked.sum(axis=0).max()))
     else:
         columns, high = np.column_stack([stacked[:, part].mean(axis=1) for part in bins]), top
     edges = np.vstack([np.zeros(len(bins)), np.cumsum(columns, axis=0)])
@@ -173,7 +173,7 @@ def _inside(name: str, x: NDArray[np.float64], upper: NDArray[np.float64], lower
     return [Note(x=float(x[best] + x[best + span - 1]) / 2, y=float(floor[best] + ceiling[best]) / 2 + 4, text=name)]
 
 
-def _ceiling(value: float) -> float:
+def ceiling(value: float) -> float:
     """The next 1, 2, 4, 6 or 8 times a power of ten: four steps to there are round numbers too."""
     if value <= 0:
         return 1.0

@@ -23,12 +23,14 @@ class Cell:
         text: what is written.
         shade: strength of its background, in [0, 1].
         bar: length of a bar below it, in [0, 1], or None for no bar.
+        span: low end, value and high end of an interval, in [0, 1] with 0.5 for no change, or None for no drawing.
         strong: it stands out (bold, framed).
     """
 
     text: str
     shade: float = 0.0
     bar: float | None = None
+    span: tuple[float, float, float] | None = None
     strong: bool = False
 
 

@@ -84,7 +84,7 @@ def confusion_table(matrix: NDArray[np.int64], names: Sequence[str], caption: st
     for i in there[counts[there] > 0]:
         shares = matrix[i] / counts[i]
         rows.append([names[i], *(Cell(_whole_percent(shares[j]), float(shares[j]), strong=i == j) for j in columns)])
-    return Table(caption=caption, head=["", *([*names, "no answer"][j] for j in columns)], rows=rows, narrow=True)
+    return Table(caption=caption, head=["class", *([*names, "no answer"][j] for j in columns)], rows=rows, narrow=True)
 
 
 def _whole_percent(share: float) -> str:

@@ -1,5 +1,7 @@
 """Figures of a run by hand: three classes, confusion counts as given, latencies that rise with the frame."""
 
+import json
+
 import numpy as np
 
 from fusionseg.labels import ClassTable
@@ -33,3 +35,14 @@ def make_figures(counts=None, *, count=3, sensors="both", disagreement=None, spe
         disagreement=np.full(count, np.nan) if disagreement is None else np.array(disagreement, dtype=float),
         counts={name: np.array(values, dtype=np.int32) for name, values in (counts or {}).items()},
     )
+
+
+def write_run(folder, figures, labels=None, **summary):
+    """A folder as replay leaves it; ``labels`` per frame, 0 road, 1 car, 2 sky."""
+    (folder / "labels").mkdir(parents=True)
+    figures.write(folder)
+    for frame, values in zip(figures.frames, labels or [[0, 1, 2]] * len(figures), strict=True):
+        (folder / "labels" / f"{frame:06d}.label").write_bytes(np.array(values, dtype="<u4").tobytes())
+    about = {"model": folder.name, "log": {"path": "drive", "cameras": ["front"]}, "machine": {"cores": 2}}
+    (folder / "summary.json").write_text(json.dumps(about | summary))
+    return folder

@@ -64,7 +64,7 @@ def test_a_rare_class_is_marked_and_not_in_the_mean():
 def test_confusion_is_in_percent_of_the_true_class():
     matrix = confusion((200, 150, 0), [(1, 0, 49), (1, 3, 1)])
     table = confusion_table(matrix, TABLE.names, "c")
-    assert table.head == ["", "road", "car", "no answer"]
+    assert table.head == ["class", "road", "car", "no answer"]
     assert plain(table.rows) == [["road", "100", "", ""], ["car", "24", "75", "<1"]]
     assert [cell.strong for cell in table.rows[1][1:]] == [False, True, False]
     assert table.rows[1][1].shade == pytest.approx(0.245)
