@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionseg.commands.options import (
@@ -36,7 +37,7 @@ def add(commands: Any) -> None:
     add_classes(command)
     command.add_argument("--size", type=size, metavar="HxW", help="size of the network input; default the model's")
     _add_timing(command)
-    command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
+    _add_sinks(command)
     command.add_argument(
         "--report", action="store_true", help="write report.html; labels each frame with each sensor alone too"
     )
@@ -51,6 +52,19 @@ def add(commands: Any) -> None:
         default=[],
         metavar="'FIGURE>=X'",
         help="exit with 1 unless it holds: miou, accuracy, p95_ms, skipped and others, >= or <= a number; repeatable",
+    )
+
+
+def _add_sinks(command: Parser) -> None:
+    """Options that say what is written beside labels and figures."""
+    command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
+    command.add_argument("--ply", action="store_true", help="write the coloured cloud of each sweep")
+    command.add_argument("--mcap", action="store_true", help="write replay.mcap with Foxglove's schemas")
+    command.add_argument("--rerun", action="store_true", help="write replay.rrd, to be opened with rerun")
+    command.add_argument(
+        "--submission",
+        choices=["semantickitti", "nuscenes"],
+        help="write the files that this benchmark takes, and check them; the model must predict its official classes",
     )
 
 
@@ -70,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionseg.models.shipped import find_model
     from fusionseg.replay.expect import parse_expectation
     from fusionseg.replay.journal import model_digest
-    from fusionseg.replay.pipeline import replay
+    from fusionseg.replay.pipeline import check_plan, replay
     from fusionseg.replay.sink import folder_to_resume, new_folder
 
     expected = [parse_expectation(text) for text in args.expect]
@@ -79,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args)
     log = open_unscored(model, args)
     plan = _plan(args, log)
+    check_plan(log, model, plan)
     resumed = folder_to_resume(args.out) if args.resume else None
     out = resumed or new_folder(args.out, "replay")
     digest = model_digest(find_model(args.model))
@@ -95,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     if summary["interrupted"]:
         print("interrupted: the results above are complete for the frames seen", file=sys.stderr)
     verdicts = [expectation.verdict(summary) for expectation in expected]
+    if args.submission:
+        verdicts.append(_check_submission(out, log, plan))
     for _, line in verdicts:
         print(line)
     following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
@@ -115,11 +132,26 @@ def _plan(args: argparse.Namespace, log: "Log") -> "Plan":
         sensors=args.sensors,
         size=args.size,
         video=args.video,
+        mcap=args.mcap,
+        rerun=args.rerun,
+        ply=args.ply,
+        submission=args.submission,
         alone=args.report,
         strict=args.strict,
         paced=args.pace == "sensor",
         min_count=args.min_count,
     )
+
+
+def _check_submission(out: Path, log: "Log", plan: "Plan") -> tuple[bool, str]:
+    """Whether the benchmark's server would take what the replay wrote, and a line a fault."""
+    from fusionseg.replay.submission import check_submission
+
+    assert plan.submission is not None
+    folder = out / "submission"
+    faults = check_submission(folder, plan.submission, log, plan.frames)
+    valid = f"submission: valid, {len(plan.frames)} sweeps; zip what {folder} holds"
+    return not faults, "\n".join(f"submission: {fault}" for fault in faults) or valid
 
 
 def _describe(summary: Mapping[str, Any]) -> None:

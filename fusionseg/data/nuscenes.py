@@ -125,6 +125,19 @@ class NuScenesLog(Log):
         """
         return compose(self._frames[frame].captures[LIDAR].world_T_sensor, NUSCENES_T_LIDAR)
 
+    def sweep_token(self, frame: int) -> str:
+        """The token of a frame's sweep in ``sample_data``, by which the lidarseg challenge names its files.
+
+        Raises:
+            KeyError: no sweep of this frame.
+        """
+        return self._frames[frame].captures[LIDAR].token
+
+    @property
+    def version(self) -> str:
+        """The folder of tables: ``v1.0-mini``, ``v1.0-trainval``, ``v1.0-test``."""
+        return self._tables.name
+
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One view; labels are None where lidarseg has none."""
         if frame not in self.frames:

@@ -43,6 +43,24 @@ class Parts:
         """The part that begins at a position."""
         return self._folder / f"{position:09d}{self.path.suffix}"
 
+    def draft(self, position: int) -> Path:
+        """Where to write the part that begins at a position until ``keep`` gives it its name."""
+        return self._folder / f".{position:09d}{self.path.suffix}"
+
+    def keep(self, position: int) -> None:
+        """The draft is complete.
+
+        Raises:
+            ValueError: the disk is full.
+        """
+        draft = self.draft(position)
+        try:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, self.at(position))
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
     def names(self) -> list[Path]:
         """Those there are, in order."""
         return sorted(self._folder.glob(f"[0-9]*{self.path.suffix}"))

@@ -15,15 +15,20 @@ from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Prepared, Sensors
+from fusionseg.labels import ClassTable
 from fusionseg.replay.account import Account, machine, safe_entries
+from fusionseg.replay.clouds import Clouds
 from fusionseg.replay.journal import begin_run, check_same_run, read_journal
+from fusionseg.replay.mcap_sink import McapFile, import_mcap
 from fusionseg.replay.pace import Pacer
 from fusionseg.replay.recorder import Row, measure
 from fusionseg.replay.render import Videos
+from fusionseg.replay.rerun_sink import RerunFile, import_rerun
 from fusionseg.replay.sink import write_json
 from fusionseg.replay.sinks import LabelFiles, Sink
 from fusionseg.replay.source import Loaded, reason_of, stream
 from fusionseg.replay.stages import run_stages
+from fusionseg.replay.submission import Submission, check_target
 from fusionseg.sample import Sample
 
 CHECKPOINT_FRAMES = 100
@@ -40,6 +45,10 @@ class Plan:
         sensors: ``both``, ``camera`` or ``lidar``.
         size: (height, width) of the network input, or None for the model's own.
         video: also write a video per camera (one of the whole sweep for a log without images).
+        mcap: also write ``replay.mcap``, for Foxglove.
+        rerun: also write ``replay.rrd``, for rerun.
+        ply: also write the coloured clouds.
+        submission: also write the files of an official benchmark: ``semantickitti`` or ``nuscenes``.
         alone: also label each frame with camera and LiDAR alone, for a report; costs two more passes, which are in no
             stage's time.
         strict: stop at a frame that cannot be read in place of skipping it.
@@ -52,20 +61,27 @@ class Plan:
     sensors: Sensors = "both"
     size: tuple[int, int] | None = None
     video: bool = False
+    mcap: bool = False
+    rerun: bool = False
+    ply: bool = False
+    submission: str | None = None
     alone: bool = False
     strict: bool = False
     paced: bool = False
     min_count: int = 2000
 
+    @property
+    def streams(self) -> bool:
+        """Whether frames go into long files, of which a kill leaves less than what is labelled."""
+        return self.video or self.mcap or self.rerun
+
     def identity(self) -> dict[str, Any]:
         """What two halves of one run must agree on."""
+        shared = ("sensors", "size", "video", "mcap", "rerun", "ply", "submission", "alone")
         return {
             "frames": list(self.frames),
             "cameras": list(self.cameras),
-            "sensors": self.sensors,
-            "size": None if self.size is None else list(self.size),
-            "video": self.video,
-            "alone": self.alone,
+            **{name: getattr(self, name) for name in shared},
         }
 
 
@@ -99,8 +115,9 @@ def replay(
 ) -> dict[str, Any]:
     """Replay a log into the folder ``out``; returns what ``summary.json`` holds.
 
-    ``labels/`` gets one ``.label`` per sweep (or one PNG per image where there is no LiDAR), ``video/`` the videos,
-    ``metrics.csv`` and ``frames.npz`` the figures of each frame. While one frame is labelled, the next are read and
+    ``labels/`` gets one ``.label`` per sweep (or one PNG per image where there is no LiDAR), ``metrics.csv`` and
+    ``frames.npz`` the figures of each frame; ``video/``, ``clouds/``, ``submission/``, ``replay.mcap`` and
+    ``replay.rrd`` are there if the plan asks for them. While one frame is labelled, the next are read and
     prepared and the ones before are drawn and written. No frame is ever dropped; one that cannot be read or labelled is
     skipped and the reason noted.
     Ctrl-C finishes the frame at hand and leaves a valid partial result; a second one stops at once.
@@ -120,18 +137,34 @@ def replay(
         ValueError: a file cannot be written, the log lacks the one sensor that was asked for, or the run to resume is
             of another log, model or plan.
     """
-    for sensor, there in (("camera", log.has_images), ("lidar", log.has_lidar)):
-        if plan.sensors == sensor and not there:
-            raise ValueError(f"{log.path}: the log has no {sensor}, and sensors is {sensor}; use both")
+    check_plan(log, model, plan)
     identity = _identity(log, model, plan, digest)
     entries: Sequence[Mapping[str, Any]] = ()
     if resume:
         check_same_run(out, identity)
-        entries = safe_entries(read_journal(out), plan.video)
+        entries = safe_entries(read_journal(out), plan.streams)
     else:
         begin_run(out, identity)
     account = Account(out, model.table, plan.sensors, len(plan.frames), entries)
     return _Replay(log, model, out, plan, account).run(on_frame)
+
+
+def check_plan(log: Log, model: Model, plan: Plan) -> None:
+    """Refuse what cannot be done, before anything is written.
+
+    Raises:
+        ValueError: the log lacks the one sensor that was asked for, a package is missing, or a submission needs another
+            model or log.
+    """
+    for sensor, there in (("camera", log.has_images), ("lidar", log.has_lidar)):
+        if plan.sensors == sensor and not there:
+            raise ValueError(f"{log.path}: the log has no {sensor}, and sensors is {sensor}; use both")
+    if plan.submission:
+        check_target(plan.submission, model.table, log)
+    if plan.mcap:
+        import_mcap()
+    if plan.rerun:
+        import_rerun()
 
 
 def _identity(log: Log, model: Model, plan: Plan, digest: str) -> dict[str, Any]:
@@ -153,9 +186,7 @@ class _Replay:
         self._log, self._model, self._out, self._plan, self._account = log, model, out, plan, account
         self._stop = Event()
         self._pacer = Pacer() if plan.paced else None
-        self._sinks: list[Sink] = [LabelFiles(out / "labels", model.table, log.has_lidar)]
-        if plan.video:
-            self._sinks.append(Videos(out / "video", model.table, log, plan.cameras, account.done))
+        self._sinks = _open_sinks(log, model.table, out, plan, account.done)
 
     def run(self, on_frame: Callable[[str], None]) -> dict[str, Any]:
         """All frames that are left; the summary."""
@@ -278,6 +309,23 @@ class _Replay:
         }
         write_json(self._out / "summary.json", summary)
         return summary
+
+
+def _open_sinks(log: Log, table: ClassTable, out: Path, plan: Plan, position: int) -> list[Sink]:
+    """What the plan asks for; the run goes on at ``position``."""
+    sinks: list[Sink] = [LabelFiles(out / "labels", table, log.has_lidar)]
+    if plan.submission:
+        sinks.append(Submission(out / "submission", plan.submission, table, log, plan.sensors))
+    if plan.ply:
+        sinks.append(Clouds(out / "clouds", table))
+    if plan.video:
+        sinks.append(Videos(out / "video", table, log, plan.cameras, position))
+    if plan.mcap:
+        sinks.append(McapFile(out / "replay.mcap", table, position))
+    if plan.rerun:
+        cameras = plan.cameras if log.has_images else []
+        sinks.append(RerunFile(out / "replay.rrd", table, cameras, f"{log.name}/{out.name}", position))
+    return sinks
 
 
 def check_sensors(samples: Sequence[Sample], sensors: Sensors) -> None:

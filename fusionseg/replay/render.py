@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusionseg.data.log import Log
 from fusionseg.deploy.result import FrameResult
+from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.projection import project
 from fusionseg.labels import ClassTable
 from fusionseg.replay.parts import Parts
@@ -89,8 +90,7 @@ def camera_picture(sample: Sample, result: FrameResult, table: ClassTable, *, ab
     A view without image is dark and shows its points alone. With ``above`` the coloured sweep stands beside it, seen
     from above.
     """
-    camera = sample.camera
-    width = min(WIDEST_PX, camera.width, max(1, round(TALLEST_PX * camera.width / camera.height)))
+    width = picture_width(sample.camera)
     drawn = view_picture(sample, result.pixels[sample.camera_name], result.points, table, width)
     fps = 1000.0 / max(result.timing["total"], 1e-3)
     drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}  {fps:.1f} FPS")
@@ -98,6 +98,11 @@ def camera_picture(sample: Sample, result: FrameResult, table: ClassTable, *, ab
         cloud = birds_eye(sample.points_lidar, table.palette[result.points], size_px=drawn.shape[0])
         drawn = side_by_side([drawn, cloud])
     return stack([drawn, legend(table.names, table.colours, drawn.shape[1])])
+
+
+def picture_width(camera: Camera) -> int:
+    """Pixels of a picture that a screen has room for."""
+    return min(WIDEST_PX, camera.width, max(1, round(TALLEST_PX * camera.width / camera.height)))
 
 
 def sweep_picture(samples: Sequence[Sample], result: FrameResult, table: ClassTable) -> NDArray[np.uint8]:
