@@ -196,6 +196,25 @@ def write_ros2(folder: Path, messages: Iterable[Message], storage: str = "sqlite
     return folder
 
 
+def write_ros1_mcap(path: Path, messages: Iterable[Message]) -> Path:
+    """What a ROS 1 bag becomes when it is converted to MCAP: the same messages under their old type names."""
+    ros = _Ros(first=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        writer = McapWriter(file, chunk_size=200_000, compression=CompressionType.LZ4)
+        writer.start(profile="ros1", library="tests")
+        channels: dict[str, int] = {}
+        for message in messages:
+            name, content = ros.message(message.content)
+            if message.topic not in channels:
+                schema = writer.register_schema(name=name.replace("/msg/", "/"), encoding="ros1msg", data=b"")
+                channels[message.topic] = writer.register_channel(message.topic, "ros1", schema)
+            data, ns = bytes(ros.store.serialize_ros1(content, name)), message.recorded_ns
+            writer.add_message(channels[message.topic], ns, data, publish_time=ns)
+        writer.finish()
+    return path
+
+
 # -- Foxglove
 
 

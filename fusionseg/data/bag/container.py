@@ -12,6 +12,9 @@ from typing import NamedTuple
 CHUNKS_KEPT = 4
 """Unpacked chunks that a file keeps, as the messages of one frame mostly lie in the same few."""
 
+TOO_LARGE = (MemoryError, OverflowError)
+"""What a length raises that damage has made gigantic."""
+
 Place = tuple[int, int]
 """Where a message lies in its file, in terms of that kind of file."""
 

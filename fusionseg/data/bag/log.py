@@ -66,7 +66,7 @@ class BagLog(Log):
         if split is not None:
             raise ValueError(f"split is {split!r}; a recording has no splits, choose frames instead")
         self.path = Path(path)
-        self.name = self.path.resolve().stem
+        self.name = self.path.resolve().name if self.path.is_dir() else self.path.stem
         self.table = class_table(classes)
         self._calibration_path = None if calibration is None else Path(calibration)
         given = None if self._calibration_path is None else read_calibration(self._calibration_path)

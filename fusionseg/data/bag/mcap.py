@@ -10,13 +10,13 @@ from mcap.records import Channel as McapChannel
 from mcap.records import Chunk, DataEnd, Footer, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 
-from fusionseg.data.bag.container import CHUNKS_KEPT, Channel, Container, Place, Record, one_type_name
+from fusionseg.data.bag.container import CHUNKS_KEPT, TOO_LARGE, Channel, Container, Place, Record, one_type_name
 from fusionseg.data.log import FrameError
 from fusionseg.data.recent import Recent
 
 MAGIC = b"\x89MCAP0\r\n"
 # what damaged bytes raise: RuntimeError is lz4's
-BROKEN = (McapError, ValueError, KeyError, struct.error, RuntimeError, EOFError, zstandard.ZstdError)
+BROKEN = (McapError, ValueError, KeyError, struct.error, RuntimeError, EOFError, *TOO_LARGE, zstandard.ZstdError)
 
 
 class Mcap(Container):

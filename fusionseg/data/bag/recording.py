@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CONTAINERS: dict[str, type[Container]] = {".bag": Rosbag1, ".db3": Sqlite, ".mcap": Mcap}
 STATIC = "tf_static"
+LAST_NS = 2**62
+"""The year 2116: times and their differences fit into 64 bits."""
 
 
 @dataclass(eq=False)
@@ -120,6 +122,7 @@ class Recording:
             links = parse(channel, data)
             assert isinstance(links, list)
             for link in links:
+                _check_times(channel.topic, link.stamp_ns, recorded_ns)
                 self.tree.add(link, recorded_ns, channel.topic.endswith(STATIC))
             return
         topic = channel.topic
@@ -131,6 +134,7 @@ class Recording:
             self.calibrations[topic] = (stamp_and_frame(channel, data)[1], info)
             return
         stamp_ns, frame = stamp_and_frame(channel, data)
+        _check_times(topic, stamp_ns, recorded_ns)
         if topic not in self.streams:
             self.streams[topic] = Stream(channel, kind, frame, parse(channel, data))
         stream = self.streams[topic]
@@ -186,6 +190,13 @@ class Recording:
         stream = self.streams[topic]
         file, *place = stream.places[index].tolist()
         return parse(stream.channel, self._containers[file].read((place[0], place[1])))
+
+
+def _check_times(topic: str, *times_ns: int) -> None:
+    """Times of damaged messages may not even be numbers of 64 bits."""
+    for time_ns in times_ns:
+        if not isinstance(time_ns, int) or not 0 <= time_ns < LAST_NS:
+            raise FrameError(f"{topic}: a message is of time {time_ns!r} ns; it is damaged")
 
 
 def kind_of(channel: Channel) -> Kind | None:

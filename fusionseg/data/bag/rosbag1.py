@@ -20,13 +20,13 @@ from rosbags.rosbag1.reader import (
     read_uint32,
 )
 
-from fusionseg.data.bag.container import CHUNKS_KEPT, Channel, Container, Place, Record, one_type_name
+from fusionseg.data.bag.container import CHUNKS_KEPT, TOO_LARGE, Channel, Container, Place, Record, one_type_name
 from fusionseg.data.log import FrameError
 from fusionseg.data.recent import Recent
 
 MAGIC = b"#ROSBAG V2.0\n"
 # what damaged bytes raise: broken records, names that are no text, numbers cut off, compressed data that is not
-BROKEN = (ReaderError, ValueError, KeyError, struct.error, OSError, RuntimeError, EOFError)
+BROKEN = (ReaderError, ValueError, KeyError, struct.error, OSError, RuntimeError, EOFError, *TOO_LARGE)
 
 
 class Rosbag1(Container):
@@ -57,10 +57,10 @@ class Rosbag1(Container):
                             break
                         data = file.read(length) if kind == RecordType.CHUNK else b""
                         file.seek(length - len(data), io.SEEK_CUR)
+                    if kind == RecordType.BAGHEADER:
+                        index_at = header.get_uint64("index_pos")
                 except BROKEN:
                     break
-                if kind == RecordType.BAGHEADER:
-                    index_at = header.get_uint64("index_pos")
                 if kind == RecordType.CHUNK:
                     yield from self._messages(at, header, data)
                 at = file.tell()

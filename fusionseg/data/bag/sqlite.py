@@ -7,13 +7,17 @@ from pathlib import Path
 
 import zstandard
 
-from fusionseg.data.bag.container import Channel, Container, Place, Record
+from fusionseg.data.bag.container import TOO_LARGE, Channel, Container, Place, Record
 from fusionseg.data.log import FrameError
 
 MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 32
 # bags compressed message by message say so in metadata.yaml alone; a message in CDR cannot start with these bytes
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+DATA = "CAST(coalesce(data, '') AS BLOB)"
+"""Bytes, whatever damage has made of the column."""
+BROKEN = (sqlite3.DatabaseError, zstandard.ZstdError, *TOO_LARGE)
 
 
 class Sqlite(Container):
@@ -39,11 +43,11 @@ class Sqlite(Container):
             found = 0
             try:
                 channels = _channels(database)
-                rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
+                rows = database.execute(f"SELECT rowid, topic_id, timestamp, {DATA} FROM messages ORDER BY rowid")
                 for number, topic, recorded_ns, data in rows:
                     found += 1
                     yield Record(channels[topic], recorded_ns, (number, 0), _unpacked(data))
-            except (sqlite3.DatabaseError, KeyError, zstandard.ZstdError) as error:
+            except (*BROKEN, KeyError) as error:
                 self.faults.append(
                     f"{self.path.name} cannot be read past message {found} ({error}){self._missing(header)}"
                 )
@@ -59,9 +63,9 @@ class Sqlite(Container):
         """See ``Container``."""
         try:
             with contextlib.closing(self._connect()) as database:
-                (data,) = database.execute("SELECT data FROM messages WHERE id = ?", place[:1]).fetchone()
+                (data,) = database.execute(f"SELECT {DATA} FROM messages WHERE rowid = ?", place[:1]).fetchone()
             return _unpacked(data)
-        except (sqlite3.DatabaseError, TypeError, zstandard.ZstdError) as error:
+        except (*BROKEN, TypeError) as error:
             raise FrameError(f"{self.path}: message {place[0]} cannot be read ({error}); was it changed?") from error
 
 

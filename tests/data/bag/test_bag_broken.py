@@ -118,6 +118,39 @@ def test_a_message_that_is_no_message_is_one_frame_less(tmp_path, whole):
     assert [item.frame for item in skipped] == [2]
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder, scene = tmp_path_factory.mktemp("small"), scene_messages(2, (32, 48), ("front",))
+    return [
+        write_ros1(folder / "a.bag", scene),
+        write_ros1(folder / "b.bag", scene, "bz2"),
+        write_ros2(folder / "c", scene) / "c.db3",
+        write_ros2(folder / "d", scene, "mcap", "storage") / "d.mcap",
+        write_foxglove(folder / "e.mcap", scene),
+        write_foxglove(folder / "f.mcap", scene, "json", chunked=False),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_whatever_the_damage_it_ends_in_a_sentence(tmp_path, small, number):
+    """Bytes changed at random, anywhere or near the start: frames, refused frames or a refused file, nothing else."""
+    rng, opened = np.random.default_rng(number), 0
+    for attempt in range(16):
+        content = bytearray(small[number].read_bytes())
+        for at in rng.integers(0, len(content) if attempt % 2 else 6000, rng.integers(1, 20)):
+            content[at] = rng.integers(256)
+        file = tmp_path / f"{attempt}{small[number].suffix}"
+        file.write_bytes(content)
+        try:
+            log = open_log(file)
+            log.findings()
+            opened += len(list(log.iterate(strict=False))) == len(log.frames)
+        except ValueError as error:
+            assert str(file) in str(error)
+            opened += 1
+    assert opened == 16
+
+
 def test_what_is_no_recording_is_refused_in_one_line(tmp_path, capsys):
     for suffix, rule in ((".bag", "expected a ROS 1 bag"), (".db3", "a ROS 2 bag"), (".mcap", "expected an MCAP file")):
         file = tmp_path / f"a{suffix}"

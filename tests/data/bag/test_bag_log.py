@@ -21,6 +21,7 @@ from make_bags import (
     scene_messages,
     write_foxglove,
     write_ros1,
+    write_ros1_mcap,
     write_ros2,
 )
 from make_logs import make_kitti_raw_log
@@ -42,6 +43,7 @@ KINDS = {
     "ros2 sqlite3, packed messages": lambda path, messages: write_ros2(path / "a", messages, "sqlite3", "message"),
     "ros2 sqlite3, packed file": lambda path, messages: write_ros2(path / "a", messages, "sqlite3", "file"),
     "ros2 mcap": lambda path, messages: write_ros2(path / "a", messages, "mcap", "storage"),
+    "ros1 in mcap": lambda path, messages: write_ros1_mcap(path / "a.mcap", messages),
     "foxglove protobuf": lambda path, messages: write_foxglove(path / "a.mcap", messages),
     "foxglove json": lambda path, messages: write_foxglove(path / "a.mcap", messages, "json", chunked=False),
 }
