@@ -24,7 +24,7 @@ class Channel:
     """One stream of messages.
 
     Attributes:
-        topic: its name.
+        topic: its name, with one slash before it whatever the file says.
         schema: the type of its messages, such as ``sensor_msgs/msg/Image`` or ``foxglove.RawImage``.
         encoding: ``ros1``, ``cdr`` (ROS 2), ``json`` or ``protobuf``.
         definition: what the file says of the type, where the encoding needs it (protobuf).
@@ -34,6 +34,9 @@ class Channel:
     schema: str
     encoding: str
     definition: bytes = b""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "topic", one_topic_name(self.topic))
 
 
 class Record(NamedTuple):
@@ -78,6 +81,11 @@ class Container(ABC):
         parts = [f"its last {size - at} bytes cannot be read"] if size > at else []
         parts += [f"at least {missing} bytes are missing after its end"] if missing > 0 else []
         self.faults.append(f"{self.path.name} is cut off: {' and '.join(parts) or 'it was never closed'}")
+
+
+def one_topic_name(topic: str) -> str:
+    """A topic's name in one form: Foxglove's need no slash, old ROS ones may have several."""
+    return "/" + "/".join(part for part in topic.strip().split("/") if part)
 
 
 def one_type_name(name: str) -> str:

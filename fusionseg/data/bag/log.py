@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionseg.data.bag.container import one_topic_name
 from fusionseg.data.bag.layout import files_of, is_recording
 from fusionseg.data.images import nominal_camera
 from fusionseg.data.log import FrameError, Log, frame_errors
@@ -40,7 +41,7 @@ class BagLog(Log):
         path: the file, or the folder of its parts.
         classes: ``driving12`` or a YAML file; it only names the classes, as there are no labels.
         split: there are none; must be None.
-        topics: topics to read, as a list or separated by commas, in place of those found.
+        topics: the topics to read, as a list or separated by commas, in place of those found.
         calibration: YAML as of format ``plain``: replaces what the recording says of the cameras it has, and gives the
             full scale of the intensity and the tolerance of pairing.
 
@@ -72,7 +73,7 @@ class BagLog(Log):
         given = None if self._calibration_path is None else read_calibration(self._calibration_path)
         self._tolerance_ns = TOLERANCE_NS if given is None else given.tolerance_ns
         named = topics.split(",") if isinstance(topics, str) else list(topics or ())
-        self._read(given, [f"/{topic.strip().strip('/')}" for topic in named if topic.strip()])
+        self._read(given, [one_topic_name(topic) for topic in named if topic.strip()])
         self._recent = Recent(self._read_cloud)
 
     @classmethod
@@ -134,7 +135,7 @@ class BagLog(Log):
             name, reason = next(iter(rig.missing.items()))
             raise ValueError(
                 f"{self.path}: camera {name} cannot be used, {reason}; give --calibration FILE with its K, size and "
-                "camera_T_lidar (datasets/plain.md shows one)"
+                f"camera_T_lidar (datasets/plain.md shows one), or --topics {self._choice.lidar} for the points alone"
             )
         return views
 

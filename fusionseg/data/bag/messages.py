@@ -149,9 +149,11 @@ def cloud_arrays(cloud: Cloud, where: str) -> tuple[NDArray[np.float32], NDArray
     missing = [name for name in "xyz" if name not in cloud.fields]
     if missing:
         raise FrameError(f"{where}: points have no field {missing[0]!r}; they have {', '.join(cloud.fields) or 'none'}")
-    due = cloud.row_step * (cloud.height - 1) + cloud.point_step * cloud.width
+    # drivers do not care for the length of an only row
+    row_step = cloud.row_step if cloud.height > 1 else cloud.point_step * cloud.width
+    due = row_step * (cloud.height - 1) + cloud.point_step * cloud.width
     ends = max(offset + dtype.itemsize for offset, dtype in cloud.fields.values())
-    if len(cloud.data) < due or ends > cloud.point_step or cloud.row_step < cloud.point_step * cloud.width:
+    if len(cloud.data) < due or ends > cloud.point_step or row_step < cloud.point_step * cloud.width:
         raise FrameError(
             f"{where}: {len(cloud.data)} bytes for {count} points of {cloud.point_step} bytes; "
             "the message is truncated or contradicts itself"
@@ -159,7 +161,7 @@ def cloud_arrays(cloud: Cloud, where: str) -> tuple[NDArray[np.float32], NDArray
     names = list(cloud.fields)
     offsets, formats = zip(*cloud.fields.values(), strict=True)
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": cloud.point_step})
-    strides = (cloud.row_step, cloud.point_step)
+    strides = (row_step, cloud.point_step)
     rows = np.ndarray((cloud.height, cloud.width), dtype, np.ascontiguousarray(cloud.data), strides=strides)
     points = np.zeros((count, 4), dtype=np.float32)
     for column, name in enumerate("xyz"):

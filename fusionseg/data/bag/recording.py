@@ -73,7 +73,7 @@ class Recording:
     """What is in a recording.
 
     Attributes:
-        files: its files.
+        path, files: its folder or file, and its files.
         streams: topic -> images or clouds.
         calibrations: topic -> frame and first message that says that a camera is calibrated (or the first at all).
         tree: its coordinate frames; not yet frozen.
@@ -82,6 +82,7 @@ class Recording:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.files = files_of(path)
         self.streams: dict[str, Stream] = {}
         self.calibrations: dict[str, tuple[str, CameraInfo]] = {}

@@ -112,7 +112,9 @@ def _mounted(
     if lidar_frame is None:
         return Mounted(camera, np.eye(4))
     frame = frame or frames[info_topic]
-    frame_T_message = None if frame == lidar_frame else recording.tree.lookup(frame, lidar_frame)
+    if frame == lidar_frame:
+        raise ValueError(f"{topic} and the points both say that they are in {frame!r}")
+    frame_T_message = recording.tree.lookup(frame, lidar_frame)
     if frame_T_message is None:
         raise ValueError(f"no fixed transform leads from the points ({lidar_frame!r}) to {topic} ({frame!r})")
     frame_T_lidar = compose(frame_T_message, message_T_lidar)

@@ -70,7 +70,7 @@ class Rosbag1(Container):
     def _add_connection(self, header: Header, file: BinaryIO) -> None:
         number, topic = header.get_uint32("conn"), header.get_string("topic")
         schema = one_type_name(Header.read(file).get_string("type"))
-        self._connections[number] = Channel(f"/{topic.strip('/')}", schema, "ros1")
+        self._connections[number] = Channel(topic, schema, "ros1")
 
     def _messages(self, at: int, header: Header, packed: bytes) -> Iterator[Record]:
         """The messages of the chunk that starts at ``at``."""

@@ -74,7 +74,7 @@ class Sweeps:
             FrameError: the message cannot be read.
         """
         stamp_ns = int(self._recording.streams[self._topic].stamps_ns[index])
-        where = place_of(self._recording.files[0], self._topic, stamp_ns)
+        where = place_of(self._recording.path, self._topic, stamp_ns)
         cloud = self._recording.cloud(self._topic, index)
         points, times = cloud_arrays(cloud, where)
         if self._turn is not None:

@@ -48,7 +48,7 @@ def is_rectified(topic: str) -> bool:
 
 
 def choose(images: Mapping[str, Offer], clouds: Mapping[str, Offer], named: Sequence[str] = ()) -> Choice:
-    """The topics to read. What is named replaces what would have been chosen of the same kind (images, clouds).
+    """The topics to read: those that are named, or else those that are found.
 
     One topic a camera: as taken rather than rectified, uncompressed rather than compressed. One LiDAR: of the topics
     with at least half as many messages as the busiest, the one with most bytes a message.
@@ -65,13 +65,13 @@ def choose(images: Mapping[str, Offer], clouds: Mapping[str, Offer], named: Sequ
     named_clouds = [topic for topic in named if topic in clouds]
     if len(named_clouds) > 1:
         raise ValueError(f"topics {', '.join(named_clouds)} are all point clouds; name one, sweeps are not merged")
-    left_out: dict[str, str] = {}
-    wanted = [topic for topic in named if topic in images] or [t for t, offer in images.items() if not offer.depth]
-    left_out |= {topic: "holds no colours" for topic, offer in images.items() if offer.depth and topic not in wanted}
-    cameras = _cameras(wanted, left_out)
-    lidar = named_clouds[0] if named_clouds else _lidar(clouds)
+    if named:
+        left_out = {topic: "others were named" for topic in known if topic not in named}
+        cameras = _cameras([topic for topic in named if topic in images], left_out)
+        return Choice(cameras, named_clouds[0] if named_clouds else None, left_out)
+    left_out = {topic: "holds no colours" for topic, offer in images.items() if offer.depth}
+    cameras, lidar = _cameras([topic for topic in images if topic not in left_out], left_out), _lidar(clouds)
     left_out |= {topic: f"sweeps are read from {lidar}" for topic in clouds if topic != lidar}
-    left_out |= {topic: "others were named" for topic in images if topic not in wanted and topic not in left_out}
     return Choice(cameras, lidar, left_out)
 
 

@@ -1,5 +1,6 @@
 """Recordings of every kind give the samples that went in; topics, pairing, motion and calibration are as recorded."""
 
+import json
 import shutil
 
 import numpy as np
@@ -33,7 +34,6 @@ from fusionseg.data.kitti_calibration import read_calibration
 from fusionseg.data.open import open_log
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.transform import invert, make_transform, rotation_about_axis
-from fusionseg.replay.inspect import Survey, describe
 
 KINDS = {
     "ros1": lambda path, messages: write_ros1(path / "a.bag", messages),
@@ -179,18 +179,21 @@ def test_topics_are_found_and_can_be_named(tmp_path, scene):
         "/lidar/filtered": "sweeps are read from /lidar/points",
         "/map": "sweeps are read from /lidar/points",
     }
-    named = open_log(path, topics="lidar/filtered, /camera/front/image_raw/compressed")
+    named = open_log(path, topics="lidar/filtered, //camera/front/image_raw/compressed")
     assert named.cameras == ["front"] and len(named.sample(1, "front").points_lidar) == 50
     assert named.sample(1, "front").image is not None and named.sample(0, "front").image is None
     with pytest.raises(
         ValueError, match="topic '/lidar/point' has no images and no points; did you mean /lidar/points"
     ):
         open_log(path, topics="/lidar/point")
+    alone = open_log(path, topics=["/lidar/points"])
+    assert not alone.has_images and alone.findings()["left_out"]["/camera/front/image_raw"] == "others were named"
+    assert not open_log(path, topics=["/camera/front/image_raw"]).has_lidar
     with pytest.raises(ValueError, match="are all point clouds; name one"):
         open_log(path, topics=["/map", "/lidar/points"])
 
 
-def test_pairing_is_reported(tmp_path, scene):
+def test_pairing_is_reported(tmp_path, scene, capsys):
     lost = {START_NS + PERIOD_NS + IMAGE_DELAY_NS}
     late = Image(START_NS + 2 * PERIOD_NS + 80_000_000, "front_optical", picture(2, View(96, 64))[0])
     kept = [m for m in scene if not (m.topic == "/camera/front/image_raw" and m.content.stamp_ns in lost)]
@@ -205,12 +208,12 @@ def test_pairing_is_reported(tmp_path, scene):
     }
     sample = log.sample(1, "front")
     assert sample.image is None and sample.image_time_ns is None and len(sample.points_lidar) > 1000
-    found = Survey(log, log.cameras)
-    assert sum(1 for _ in found.run(log.frames)) == 3
-    text = describe(found.facts())
+    facts = tmp_path / "facts.json"
+    assert main(["inspect", str(log.path), "--out", str(tmp_path / "out"), "--json", str(facts)]) in (0, 1)
+    text = capsys.readouterr().out
     assert "  front: frames with image 2, frames without image 1, images unpaired 1, offset ms min 25.0" in text
     assert "pairing tolerance ms: 50.0" in text and "offsets" not in text
-    assert found.facts()["findings"] == log.findings()
+    assert json.loads(facts.read_text())["findings"] == log.findings()
     narrow = tmp_path / "narrow.yaml"
     view = {"K": View(96, 64).K.tolist(), "size": [96, 64], "camera_T_lidar": View(96, 64).camera_T_lidar.tolist()}
     narrow.write_text(yaml.safe_dump({"cameras": {"front": view}, "tolerance_ns": 10_000_000}))
@@ -240,6 +243,14 @@ def test_a_lidar_mounted_at_an_angle_is_turned_to_the_vehicle(tmp_path, scene):
         np.testing.assert_allclose(a.points_lidar, b.points_lidar, atol=1e-4)
         np.testing.assert_allclose(a.camera_T_lidar, b.camera_T_lidar, atol=1e-9)
     np.testing.assert_allclose(ours.world_T_lidar(1), theirs.world_T_lidar(1), atol=1e-9)
+    # what a person measures is from the points as they are recorded
+    rig = {"K": View(96, 64).K.tolist(), "size": [96, 64]}
+    rig["camera_T_lidar"] = (View(96, 64).camera_T_lidar @ base_T_lidar).tolist()
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump({"cameras": {"front": rig}}))
+    given = open_log(tmp_path / "a.bag", calibration=tmp_path / "given.yaml")
+    np.testing.assert_allclose(
+        given.sample(1, "front").camera_T_lidar, theirs.sample(1, "front").camera_T_lidar, atol=1e-9
+    )
 
 
 def test_a_camera_in_a_body_frame_is_taken_for_one(tmp_path, scene):

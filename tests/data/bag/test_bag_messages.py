@@ -154,6 +154,12 @@ def test_points_of_another_frame_are_moved():
     np.testing.assert_allclose(found[1, :3], [5 - 11, 1, 22])
 
 
+def test_the_length_of_an_only_row_does_not_matter():
+    whole = cloud(filled([(name, "<f4") for name in "xyz"]))
+    found, _ = cloud_arrays(Cloud(**(whole.__dict__ | {"row_step": 0})), "here")
+    np.testing.assert_array_equal(found, cloud_arrays(whole, "here")[0])
+
+
 def test_clouds_that_are_none():
     with pytest.raises(FrameError, match="points have no field 'z'; they have x, y"):
         cloud_arrays(cloud(filled([("x", "<f4"), ("y", "<f4")])), "here")
@@ -161,7 +167,7 @@ def test_clouds_that_are_none():
     for broken in (
         {"data": whole.data[:-1]},
         {"point_step": 8},
-        {"row_step": 12},
+        {"row_step": 12, "width": 3, "height": 2},
         {"width": 7},
     ):
         with pytest.raises(FrameError, match="truncated or contradicts itself"):

@@ -191,6 +191,16 @@ def test_the_busiest_and_fullest_cloud_is_the_lidar():
     assert choose({}, {}).lidar is None
 
 
+def test_what_is_named_is_read_and_nothing_else():
+    images = {"/a/image_raw": Offer(9, 9), "/b/image_raw": Offer(9, 9), "/depth/image": Offer(9, 9, depth=True)}
+    found = choose(images, {"/points": Offer(9, 9)})
+    assert (sorted(found.cameras), found.lidar) == (["a", "b"], "/points")
+    assert found.left_out == {"/depth/image": "holds no colours"}
+    named = choose(images, {"/points": Offer(9, 9)}, ["/b/image_raw"])
+    assert (named.cameras, named.lidar) == ({"b": "/b/image_raw"}, None)
+    assert set(named.left_out) == {"/a/image_raw", "/depth/image", "/points"}
+
+
 def test_the_calibration_beside_an_image_wins():
     known = {"/camera/front/camera_info": "optical", "/other": "optical", "/image_info": "", "/camera_info": "x"}
     assert calibration_topic("/camera/front/image_raw", "optical", known) == "/camera/front/camera_info"
