@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     expected = [parse_expectation(text) for text in args.expect]
     if args.resume and not args.out:
         raise ValueError("--resume needs the folder of the replay to go on with; name it with --out")
+    if args.pace and args.report:
+        raise ValueError("--report labels each frame three times, too slow for the deadlines of --pace; leave one out")
     model = load_model(args)
     log = open_unscored(model, args)
     plan = _plan(args, log)
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     frames = summary["frames"]
     if frames["skipped"] and not frames["written"]:
         raise ValueError(f"{args.log}: none of {frames['seen']} frames could be labelled; {out} says why for each")
-    if args.report:
+    if args.report and frames["written"]:
         from fusionseg.replay.report import write_report
 
         print(f"report: {write_report(out, log, model, plan, summary)}")

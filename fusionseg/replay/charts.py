@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 800, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 790, 10, 226
+LEFT, RIGHT, TOP, BOTTOM = 70, 790, 10, 226
 """The plot inside the drawing, in its units."""
 MOST_COLUMNS = 600
 """More frames than that share columns, so that the page does not grow with the log."""

@@ -29,6 +29,7 @@ from fusionseg.replay.report_tables import (
 )
 
 NAME = "report.html"
+MOST_SKIPPED = 100
 SECTIONS = {
     "summary": "Summary",
     "pictures": "Pictures",
@@ -215,5 +216,7 @@ def _ranking_remarks(figures: Figures, settings: Sequence[str]) -> list[str]:
 
 
 def _skipped(summary: Mapping[str, Any]) -> Table:
-    rows = [[str(item["frame"]), str(item["reason"])] for item in summary["frames"]["skipped"]]
-    return Table(caption="Frames that could not be labelled, and why", head=["frame", "reason"], rows=rows)
+    skipped = summary["frames"]["skipped"]
+    rows = [[str(item["frame"]), str(item["reason"])] for item in skipped[:MOST_SKIPPED]]
+    more = f"; the first {MOST_SKIPPED} of {len(skipped):,}, see summary.json" if len(skipped) > MOST_SKIPPED else ""
+    return Table(caption=f"Frames that could not be labelled, and why{more}", head=["frame", "reason"], rows=rows)

@@ -215,6 +215,11 @@ def test_two_replays_are_compared_from_the_command_line(tmp_path, capsys):
     assert (out / "comparison.html").stat().st_size > 10_000
 
 
+def test_a_report_is_not_made_at_the_pace_of_the_sensors(tmp_path, capsys):
+    assert main(["replay", str(tmp_path), "--report", "--pace", "sensor"]) == 2
+    assert "--report labels each frame three times" in capsys.readouterr().err
+
+
 def test_label_pictures_are_compared_too(tmp_path):
     log = str(make_camvid_log(tmp_path / "log", frames=1))
     model = str(save_tiny_model(tmp_path / "tiny.safetensors"))

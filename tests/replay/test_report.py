@@ -107,7 +107,7 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
     model = SimpleNamespace(name="model", table=DRIVING12, predict_frame=lambda *args, **options: None)
     stages_ms = {stage: {"p50": 1.0, "p95": 2.0, "p99": 3.0} for stage in ("total", "end_to_end")}
     summary = {
-        "frames": {"seen": 1000, "written": 1000, "skipped": []},
+        "frames": {"seen": 3000, "written": 1000, "skipped": [{"frame": i, "reason": "torn"} for i in range(2000)]},
         "interrupted": False,
         "stages_ms": stages_ms,
         "accuracy": None,
@@ -120,6 +120,8 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
     plan = Plan(frames=range(1000), cameras=cameras, alone=True)
     path = write_report(tmp_path, log, model, plan, summary)
     assert 15e6 < path.stat().st_size < 30e6
+    page = path.read_text()
+    assert page.count("torn") == 100 and "the first 100 of 2,000" in page and "2000 of 3000 left out" in page
 
 
 def test_frames_are_chosen_by_rank_then_spread():
