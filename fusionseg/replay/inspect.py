@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from fusionseg.data.log import Log
 from fusionseg.geometry.projection import project
 from fusionseg.labels import IGNORE, ClassTable
+from fusionseg.replay import doctor_check
+from fusionseg.replay.doctor import Doctor, labels_check
 from fusionseg.replay.sink import write_picture
 from fusionseg.replay.source import Loaded, stream
 from fusionseg.sample import Sample
@@ -26,11 +28,13 @@ from fusionseg.visualize import (
 
 
 class Survey:
-    """Facts about a log, gathered frame by frame."""
+    """Facts about some frames of a log and the doctor's checks of them, gathered frame by frame."""
 
-    def __init__(self, log: Log, cameras: Sequence[str]) -> None:
+    def __init__(self, log: Log, cameras: Sequence[str], frames: Sequence[int]) -> None:
         self.log = log
         self.cameras = list(cameras)
+        self.frames = list(frames)
+        self.doctor = Doctor(self.cameras, self.frames)
         self.unreadable: list[dict[str, Any]] = []
         self.read = 0
         self.first_readable: int | None = None
@@ -44,13 +48,13 @@ class Survey:
         self.pixel_labels = np.zeros(256, dtype=np.int64)
         self.labelled = {"points": 0, "pixels": 0}
 
-    def run(self, frames: Sequence[int], strict: bool = False) -> Iterator[Loaded]:
+    def run(self, strict: bool = False) -> Iterator[Loaded]:
         """Take frames into account one by one; each is handed on once it is.
 
         Raises:
             FrameError: a frame cannot be read and ``strict`` is set.
         """
-        for loaded in stream(self.log, frames, self.cameras, strict):
+        for loaded in stream(self.log, self.frames, self.cameras, strict):
             self.add(loaded)
             yield loaded
 
@@ -70,6 +74,7 @@ class Survey:
             self.point_labels += np.bincount(first.point_labels, minlength=256)
         for sample in loaded.samples:
             self._add_view(sample)
+        self.doctor.add(loaded.samples)
 
     def _add_view(self, sample: Sample) -> None:
         name = sample.camera_name
@@ -85,9 +90,9 @@ class Survey:
             self.pixel_labels += np.bincount(sample.pixel_labels.reshape(-1), minlength=256)
 
     def facts(self) -> dict[str, Any]:
-        """Everything gathered, as plain numbers and names."""
+        """Everything gathered and every check, as plain numbers and names."""
         log, table = self.log, self.log.table
-        return {
+        facts: dict[str, Any] = {
             "path": str(log.path),
             "format": log.format,
             "classes": list(table.names),
@@ -105,11 +110,21 @@ class Survey:
             "pixel_labels": _histogram(self.pixel_labels, table) if self.labelled["pixels"] else None,
             "findings": log.findings(),
         }
+        checks = self.doctor.checks(facts) + self._label_checks()
+        return facts | {"status": doctor_check.worst(checks), "checks": [check.to_dict() for check in checks]}
+
+    def _label_checks(self) -> list[doctor_check.Check]:
+        expected = {"points": int(np.count_nonzero(self.points)), "pixels": sum(self.images.values())}
+        counts = {"points": self.point_labels, "pixels": self.pixel_labels}
+        found = (
+            labels_check(kind, counts[kind], self.log.table, self.labelled[kind], expected[kind]) for kind in counts
+        )
+        return [check for check in found if check is not None]
 
     def _lidar(self) -> dict[str, Any]:
         counts = self.points or [0]
         return {
-            "points": {"min": min(counts), "median": int(np.median(counts)), "max": max(counts)},
+            "points": {"min": min(counts), "median": int(np.median(counts)), "max": max(counts), "sum": sum(counts)},
             "not_finite": self.not_finite,
             "labelled_sweeps": self.labelled["points"],
         }
@@ -208,6 +223,7 @@ def describe(facts: dict[str, Any]) -> str:
         lines.append(f"inspected {frames['inspected']} of {frames['count']} frames")
     lines.append(f"unreadable frames: {len(frames['unreadable'])}")
     lines += [f"  frame {entry['frame']}: {entry['reason']}" for entry in frames["unreadable"]]
+    lines.append(doctor_check.table([doctor_check.Check(**entry) for entry in facts["checks"]]))
     return "\n".join(lines)
 
 

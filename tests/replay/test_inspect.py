@@ -9,8 +9,8 @@ from fusionseg.replay.inspect import Survey, describe, gaps, write_pictures
 
 
 def survey(log):
-    found = Survey(log, log.cameras)
-    for _ in found.run(log.frames):
+    found = Survey(log, log.cameras, log.frames)
+    for _ in found.run():
         pass
     return found.facts()
 
@@ -31,7 +31,12 @@ def test_facts_of_a_log_with_all_sensors(tmp_path):
     assert (facts["frames"]["count"], facts["frames"]["gaps"]) == (3, [[1, 2]])
     sample = log.sample(0, "front_camera")
     counts = [len(log.sample(f, "front_camera").points_lidar) for f in log.frames]
-    assert facts["lidar"]["points"] == {"min": min(counts), "median": sorted(counts)[1], "max": max(counts)}
+    assert facts["lidar"]["points"] == {
+        "min": min(counts),
+        "median": sorted(counts)[1],
+        "max": max(counts),
+        "sum": sum(counts),
+    }
     seen = [
         len(project(s.points_lidar, s.camera, s.camera_T_lidar).index)
         for s in (log.sample(f, "front_camera") for f in log.frames)
