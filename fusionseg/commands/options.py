@@ -14,6 +14,7 @@ INTERRUPTED = 130
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 SHIPPED_MODEL = "student"
+DEFAULT_CLASSES = "driving12"
 FILE_OPTIONS = ("topics", "calibration")
 """Options for the loaders of formats that know them."""
 
@@ -108,7 +109,7 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(count(word) for word in text.split(","))
 
 
-def open_named_log(args: argparse.Namespace, classes: str = "driving12") -> "Log":
+def open_named_log(args: argparse.Namespace, classes: str = DEFAULT_CLASSES) -> "Log":
     """The log that the arguments name, with labels in a class table."""
     from fusionseg.data.open import open_log
 
@@ -134,7 +135,7 @@ def open_unscored(model: "Model", args: argparse.Namespace) -> "Log":
     try:
         return open_for(model, args)
     except (ValueError, FileNotFoundError):
-        if args.classes:
+        if args.classes or model.classes == DEFAULT_CLASSES:
             raise
         return open_named_log(args)
 

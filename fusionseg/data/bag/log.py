@@ -4,6 +4,7 @@ Found by type and name: images (``Image``, ``CompressedImage``) with their ``Cam
 transforms (``tf``, ``tf_static``), or what Foxglove's schemas have in their place.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +27,8 @@ from fusionseg.sample import Sample
 if TYPE_CHECKING:
     from fusionseg.data.bag.frames import Moment
     from fusionseg.data.bag.rig import Rig
+
+logger = logging.getLogger(__name__)
 
 Cloud = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
@@ -137,6 +140,8 @@ class BagLog(Log):
                 f"{self.path}: camera {name} cannot be used, {reason}; give --calibration FILE with its K, size and "
                 f"camera_T_lidar (datasets/plain.md shows one), or --topics {self._choice.lidar} for the points alone"
             )
+        for name in rig.missing.keys() - views.keys():
+            logger.warning("camera %s is left out: %s", name, rig.missing[name])
         return views
 
     def sample(self, frame: int, camera_name: str) -> Sample:

@@ -104,6 +104,8 @@ class Recording:
                         self._note_damaged(record.channel.topic, error)
             self.faults += container.faults
         self.faults += [f"{topic}: {count} messages are damaged" for topic, count in self._damaged.items()]
+        for fault in self.faults:
+            logger.warning("%s", fault)
         for stream in self.streams.values():
             stream.sort()
 

@@ -73,7 +73,7 @@ def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path, whole, kind)
     assert 2 <= counts[0] <= counts[1] <= counts[2] < FRAMES and counts[0] < counts[2]
 
 
-def test_a_file_without_its_end_is_told_from_one_that_is_whole(tmp_path, whole):
+def test_a_file_without_its_end_is_told_from_one_that_is_whole(tmp_path, whole, caplog):
     """A recorder that is killed between two chunks leaves no broken record."""
     content = whole["ros1 lz4"].read_bytes()
     header_end = content.index(b"index_pos=") + len(b"index_pos=")
@@ -83,6 +83,7 @@ def test_a_file_without_its_end_is_told_from_one_that_is_whole(tmp_path, whole):
     log = open_log(killed)
     assert len(log.frames) == FRAMES
     assert log.findings()["not_readable"] == ["killed.bag is cut off: it was never closed"]
+    assert "killed.bag is cut off: it was never closed" in caplog.messages
     assert open_log(whole["ros1 lz4"]).findings()["not_readable"] == []
 
 
@@ -225,11 +226,12 @@ def test_a_camera_without_calibration_needs_one(tmp_path, capsys, lost, reason):
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"--calibration {tmp_path / 'given.yaml'} --video")
 
 
-def test_one_camera_of_two_without_calibration_is_left_out_and_named(tmp_path):
+def test_one_camera_of_two_without_calibration_is_left_out_and_named(tmp_path, caplog):
     uncalibrated = Info(START_NS, "back_optical", Camera(96, 64, np.eye(3)))
     messages = [m for m in scene_messages() if m.topic != "/camera/back/camera_info"]
     log = open_log(ros1(tmp_path, messages))
     assert log.cameras == ["front"]
+    assert "camera back is left out: there is no CameraInfo for /camera/back/image_raw" in caplog.messages
     expected = "there is no CameraInfo for /camera/back/image_raw"
     assert log.findings()["cameras_without_calibration"] == {"back": expected}
     object.__setattr__(uncalibrated.camera, "K", np.zeros((3, 3)))
