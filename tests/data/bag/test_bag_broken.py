@@ -1,6 +1,7 @@
 """Recordings that are cut off, damaged, without calibration, with clocks that are off: what is readable is read."""
 
 import builtins
+import contextlib
 import shutil
 import sqlite3
 
@@ -99,6 +100,28 @@ def test_a_damaged_chunk_costs_its_own_messages_alone(tmp_path, whole, kind):
     assert "a chunk at byte" in fault and "is damaged" in fault
     assert FRAMES // 2 <= len(log.frames) < FRAMES
     np.testing.assert_array_equal(log.sample(log.frames[-1], "front").points_lidar, sweep(FRAMES - 1)[0])
+
+
+def test_what_a_killed_recorder_had_not_yet_moved_into_its_database_is_read(tmp_path, whole):
+    """SQLite's log of changes lies beside the file until the recorder closes it."""
+    source, killed = tmp_path / "source.db3", tmp_path / "killed.db3"
+    shutil.copy(whole["sqlite3"], source)
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        ((topic,),) = database.execute("SELECT id FROM topics WHERE name = '/lidar/points'")
+        ((last,),) = database.execute("SELECT max(id) FROM messages WHERE topic_id = ?", (topic,))
+        values = "SELECT topic_id, timestamp + ?, ? FROM messages WHERE id = ?"
+        ((data,),) = database.execute("SELECT data FROM messages WHERE id = ?", (last,))
+        # a header's nanoseconds stand in bytes 8 to 12
+        later = (int.from_bytes(data[8:12], "little") - 50_000_000).to_bytes(4, "little")
+        again = f"INSERT INTO messages (topic_id, timestamp, data) {values}"
+        database.execute(again, (PERIOD_NS, data[:8] + later + data[12:], last))
+        database.commit()
+        shutil.copy(source, killed)
+        shutil.copy(tmp_path / "source.db3-wal", tmp_path / "killed.db3-wal")
+    log = open_log(killed)
+    assert len(log.frames) == FRAMES + 1 and log.findings()["not_readable"] == []
 
 
 def test_a_message_that_is_no_message_is_one_frame_less(tmp_path, whole):
