@@ -1,5 +1,6 @@
 """Is a camera calibrated to its LiDAR? Depth edges should lie on image edges, and no turn should better it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ _WIDE, _SHARP = range(len(_BLURS_DEG))
 _NEAREST_M = 1.0
 _SEARCH = ((_WIDE, 0.5, 3.0), (_WIDE, 0.25, 1.5), (_SHARP, 0.125, 0.5), (_SHARP, 0.1, 0.3), (_SHARP, 0.1, 0.3))
 """Blur, step and reach in degrees of each round."""
+_GRID_DEG = ((-2.0, -1.0, 0.0, 1.0, 2.0), (-2.0, -1.0, 0.0, 1.0, 2.0), (-1.5, 0.0, 1.5))
 _ORDER = (1, 0, 2)
 """Axes in the order in which edges tell them most surely."""
 _FEW = 100
@@ -133,17 +135,15 @@ def _ahead(points_camera: NDArray[np.float32]) -> NDArray[np.float32]:
 def align(views: Sequence[EdgeView]) -> Alignment | None:
     """The small rotation that brings depth edges onto image edges best, over all views of one camera together.
 
-    Axis by axis, from wide blur to sharp, up to 3 degrees; None if no edge is in view. How sure each part of the
+    Axis by axis, from wide blur to sharp, from the given calibration and from the best of a coarse grid; None if no
+    edge is in view. How sure each part of the
     rotation is comes from the scatter of its gain between blocks of each view (views alone may be too few).
     """
-    turn = np.zeros(3)
     counts = [sum(len(view.points_camera[kind]) for view in views) for kind in range(2)]
-    if not _score(views, turn, _SHARP)[1].any():
+    if not _score(views, np.zeros(3), _SHARP)[1].any():
         return None
-    for blur, step_deg, reach_deg in _SEARCH:
-        steps = np.linspace(-reach_deg, reach_deg, 2 * round(reach_deg / step_deg) + 1)
-        for axis in _ORDER:
-            turn[axis] += _peak(steps, _curve(views, turn, axis, steps, blur))
+    found = [_climb(views, start) for start in _starts(views)]
+    turn = max(found, key=lambda end: _score(views, end, _SHARP)[0])
     away = [_score(views, turn + _about(axis, angle), _SHARP)[0] for axis in range(3) for angle in _away_angles()]
     return Alignment(
         turn_deg=turn,
@@ -158,6 +158,23 @@ def align(views: Sequence[EdgeView]) -> Alignment | None:
             for axis, name in enumerate(AXES)
         },
     )
+
+
+def _starts(views: Sequence[EdgeView]) -> list[Scores]:
+    """Where to search from: no turn, and the best of a coarse grid if that is another (axes may hide each other)."""
+    grid = [np.array(turn) for turn in itertools.product(*_GRID_DEG)]
+    best = max(grid, key=lambda turn: (_score(views, turn, _WIDE)[0], not turn.any()))
+    return [np.zeros(3)] + ([best] if best.any() else [])
+
+
+def _climb(views: Sequence[EdgeView], start_deg: Scores) -> Scores:
+    """The turn reached axis by axis."""
+    turn = start_deg.copy()
+    for blur, step_deg, reach_deg in _SEARCH:
+        steps = np.linspace(-reach_deg, reach_deg, 2 * round(reach_deg / step_deg) + 1)
+        for axis in _ORDER:
+            turn[axis] += _peak(steps, _curve(views, turn, axis, steps, blur))
+    return turn
 
 
 def _away_angles() -> list[float]:

@@ -25,7 +25,8 @@ SURE = 1.5
 FELT_DEG = 0.3
 OFF_DEG = 0.7
 """Off by this much, or by ``FELT_DEG`` where ``LOST`` of the peak is lost with it, is worth a warning."""
-LOST = 0.35
+LOST, ALL_BUT_LOST = 0.35, 0.7
+"""Who misses that much of the peak is off, however few edges there are to say by how much."""
 WRONG_DEG = 1.5
 FEW_EDGES = 300
 MANY_EDGES = 1500
@@ -85,12 +86,13 @@ def calibration_check(about: str, found: Alignment, pixel_deg: float) -> Check:
     """
     felt = (np.abs(found.turn_deg) >= FELT_DEG) & (found.sure_of_axes >= SURE)
     off_deg = float(np.linalg.norm(found.turn_deg[felt]))
-    off = off_deg >= OFF_DEG or (off_deg > 0 and found.lost >= LOST)
+    clear = found.peak >= FLAT and found.lost >= ALL_BUT_LOST
+    off = off_deg >= OFF_DEG or (off_deg > 0 and found.lost >= LOST) or clear
     turn = ", ".join(f"{axis} {angle:+.1f}" for axis, angle in zip(AXES, found.turn_deg, strict=True))
     status: Status
     if off:
         status = "FAIL" if off_deg >= WRONG_DEG else "WARN"
-        measured = f"off by {off_deg:.1f} degrees: edges fit best turned by {turn}"
+        measured = f"off by {off_deg or np.linalg.norm(found.turn_deg):.1f} degrees: edges fit best turned by {turn}"
     elif found.peak < NO_PEAK and sum(found.edges) >= MANY_EDGES and pixel_deg <= FINE_DEG:
         status, measured = "WARN", "no turn within 3 degrees brings depth edges onto image edges"
     elif found.peak < FLAT:
