@@ -1,6 +1,6 @@
 """Pruning from start to figures: a narrower student that begins with the best channels of a trained one."""
 
-import logging
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,7 @@ from fusionseg.config import TrainConfig
 from fusionseg.deploy.runtime import SENSORS
 from fusionseg.engine.dataset import TrainingViews, check_same_table
 from fusionseg.engine.progress import Progress
-from fusionseg.engine.recipe import cost, measure, named_logs
-from fusionseg.engine.state import finished
-from fusionseg.engine.train import train
+from fusionseg.engine.recipe import costs, measure, named_logs, train_once
 from fusionseg.losses.terms import class_weights
 from fusionseg.losses.total import counts, total_loss
 from fusionseg.models.build import build_model
@@ -23,8 +21,7 @@ from fusionseg.models.prune import importance, narrow
 from fusionseg.models.segmenter import Segmenter
 from fusionseg.models.shipped import find_model
 
-logger = logging.getLogger(__name__)
-
+_CUT_FROM = "cut_from"
 BATCHES = 16
 """Training batches whose gradients say which channels matter."""
 
@@ -50,23 +47,27 @@ def prune(model: str | Path, config: TrainConfig, out: Path, resume: bool = Fals
     wide_path, cut_path = find_model(model), out / "cut.safetensors"
     cache = out / "cache" if config.data.cache is None else Path(config.data.cache).expanduser()
     config = replace(config, data=replace(config.data, cache=str(cache)), init=str(cut_path))
-    if not (resume and cut_path.is_file()):
-        wide = load_checkpoint(wide_path)
-        save_checkpoint(cut_path, cut(wide, config, cache), config, wide.table)
-    last = out / "tuned" / "last.safetensors"
-    if not (resume and last.is_file() and finished(last.with_name("state.pt"), config)):
-        train(config, last.parent, resume=resume and (last.parent / "config.yaml").exists())
+    _cut_once(wide_path, config, cut_path, cache, resume)
+    paths = {"before": wide_path, "cut": cut_path, "tuned": train_once(config, out / "tuned", resume)}
     logs = named_logs(config)
-    paths = {"before": wide_path, "cut": cut_path, "tuned": last}
-    return {
-        "models": {
-            name: {
-                "cost": cost(path, logs, config, cache),
-                "logs": measure(path, logs, config, cache, errors_deg=()),
-            }
-            for name, path in paths.items()
-        }
-    }
+    spent = costs(paths, logs, cache)
+    figures = {name: measure(path, logs, config, cache, errors_deg=()) for name, path in paths.items()}
+    return {"models": {name: {"cost": spent[name], "logs": figures[name]} for name in paths}}
+
+
+def _cut_once(wide_path: Path, config: TrainConfig, cut_path: Path, cache: Path, resume: bool) -> None:
+    """Cut the wide model, unless the file of a stopped run is there.
+
+    Raises:
+        ValueError: it was cut from another model.
+    """
+    digest = hashlib.sha256(wide_path.read_bytes()).hexdigest()
+    if resume and cut_path.is_file():
+        if load_checkpoint(cut_path).metadata.get(_CUT_FROM) != digest:
+            raise ValueError(f"{cut_path} was not cut from {wide_path}; name the model of that run, or another --out")
+        return
+    wide = load_checkpoint(wide_path)
+    save_checkpoint(cut_path, cut(wide, config, cache), config, wide.table, {_CUT_FROM: digest})
 
 
 def cut(wide: Checkpoint, config: TrainConfig, cache: Path) -> Segmenter:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
 from time import perf_counter
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fusionseg.config import TrainConfig
+from fusionseg.config import DistillConfig, TrainConfig
 from fusionseg.data.cache import ViewCache
 from fusionseg.data.prepare import View
 from fusionseg.data.transforms import jitter_calibration
 from fusionseg.deploy.costs import count_macs, count_parameters
 from fusionseg.deploy.runtime import SENSORS, Model, load
+from fusionseg.deploy.timing import interleaved
 from fusionseg.deploy.torch_session import TorchSession
 from fusionseg.engine.dataset import Source, expand, open_source
 from fusionseg.engine.evaluate import evaluate
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 ERRORS_DEG = (1.0, 2.0, 3.0)
 """Calibration errors at which the students are compared."""
-TIMED = 5
+TIMED = 9
 # 97.5 % quantile of Student's t for 1 to 9 degrees of freedom
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 Scores = dict[str, float | None]
@@ -66,13 +68,21 @@ def distil(config: TrainConfig, out: Path, seeds: Sequence[int], resume: bool = 
         for kind, paths in runs.items():
             own = replace(config, seed=seed, data=replace(config.data, cache=str(cache)))
             paths.append(
-                _run(own if kind == "distilled" else replace(own, distill=None), out / f"{kind}-{seed}", resume)
+                train_once(own if kind == "distilled" else replace(own, distill=None), out / f"{kind}-{seed}", resume)
             )
     scores = {kind: [measure(path, sources, config, cache) for path in paths] for kind, paths in runs.items()}
-    teacher = _teacher_scores(config, sources, cache)
-    report: dict[str, Any] = {"seeds": list(seeds), "teacher": teacher}
+    report: dict[str, Any] = {"seeds": list(seeds), "teacher": None}
+    first = {kind: paths[0] for kind, paths in runs.items()}
+    path = _teacher_path(config.distill)
+    if path is not None:
+        first["teacher"] = path
+        scores["teacher"] = [measure(path, sources, config, cache)]
+    spent = costs(first, sources, cache)
     for kind, items in scores.items():
-        report[kind] = {"cost": cost(runs[kind][0], sources, config, cache), "logs": _summary(items)}
+        report[kind] = {"cost": spent[kind], "logs": _summary(items)}
+    teacher = report["teacher"]
+    if teacher is not None:
+        teacher["model"] = list(config.distill.teachers)
     report["gain"] = gains(scores["control"], scores["distilled"], None if teacher is None else teacher["logs"])
     return report
 
@@ -83,9 +93,10 @@ def named_logs(config: TrainConfig) -> dict[str, Source]:
     return {f"{i}: {Path(source.log.path).name}": source for i, source in enumerate(sources)}
 
 
-def _run(config: TrainConfig, out: Path, resume: bool) -> Path:
-    last = out / "last.safetensors"
-    if resume and last.is_file() and finished(out / "state.pt", config):
+def train_once(config: TrainConfig, out: Path, resume: bool) -> Path:
+    """Train, or go on, or find it done; the last weights."""
+    last, state = out / "last.safetensors", out / "state.pt"
+    if resume and last.is_file() and state.is_file() and finished(state, config):
         return last
     logger.info("%s", out)
     train(config, out, resume=resume and (out / "config.yaml").exists())
@@ -143,38 +154,37 @@ def _turned(views: Callable[..., list[View]], angles: Any) -> Callable[..., list
     return lambda frame, cameras: [jitter_calibration(view, angles) for view in views(frame, cameras)]
 
 
-def _teacher_scores(config: TrainConfig, sources: Mapping[str, Source], cache: Path) -> dict[str, Any] | None:
-    """The first teacher's figures at its own input size; None for a teacher that is no model of this project."""
-    assert config.distill is not None
-    name = config.distill.teachers[0]
-    if ":" in name and not Path(name).exists():
-        return None
-    path = find_model(name)
-    figures = measure(path, sources, config, cache)
-    return {
-        "model": list(config.distill.teachers),
-        "cost": cost(path, sources, config, cache),
-        "logs": _summary([figures]),
-    }
+def _teacher_path(config: DistillConfig) -> Path | None:
+    """The first teacher's file, scored at its own input size; None for a teacher that is no model of this project."""
+    name = config.teachers[0]
+    return None if ":" in name and not Path(name).exists() else find_model(name)
 
 
-def cost(path: Path, sources: Mapping[str, Source], config: TrainConfig, cache: Path) -> dict[str, float]:
-    """Parameters, multiply-accumulates and median milliseconds of a forward pass of one view of the first log."""
-    model = load(path)
-    assert isinstance(model.session, TorchSession)
+def costs(paths: Mapping[str, Path], sources: Mapping[str, Source], cache: Path) -> dict[str, dict[str, float]]:
+    """Parameters, multiply-accumulates and median milliseconds of a forward pass of one view of the first log.
+
+    The models run by turns, so that a machine that slows down slows all of them alike.
+    """
     source = next(iter(sources.values()))
-    (view,) = ViewCache(cache, source.log, model.size).views(source.frames[0], source.cameras[:1])
-    inputs = model.session.inputs([view])
-    times = []
-    for _ in range(TIMED + 1):
-        start = perf_counter()
-        model.session.forward(inputs)
-        times.append(1e3 * (perf_counter() - start))
-    return {
-        "params": count_parameters(model.session.network),
-        "macs": count_macs(lambda: model.session.forward(inputs)),
-        "forward_ms": median(times[1:]),
-    }
+    passes: list[Callable[[], object]] = []
+    found: dict[str, dict[str, float]] = {}
+    for name, path in paths.items():
+        model = load(path)
+        session = model.session
+        assert isinstance(session, TorchSession)
+        (view,) = ViewCache(cache, source.log, model.size).views(source.frames[0], source.cameras[:1])
+        passes.append(partial(session.forward, session.inputs([view])))
+        # it also warms the model up
+        found[name] = {"params": count_parameters(session.network), "macs": count_macs(passes[-1])}
+    times_ms: list[list[float]] = [[] for _ in passes]
+    for order in interleaved(len(passes), TIMED):
+        for i in order:
+            start = perf_counter()
+            passes[i]()
+            times_ms[i].append(1e3 * (perf_counter() - start))
+    for spent, values in zip(found.values(), times_ms, strict=True):
+        spent["forward_ms"] = median(values)
+    return found
 
 
 def _summary(items: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, Any]]:

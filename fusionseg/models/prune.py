@@ -52,6 +52,9 @@ def narrow(wide: Segmenter, slim: Segmenter, scores: Mapping[str, Tensor]) -> No
         ValueError: ``slim`` is no narrower form of ``wide``: wider somewhere, or other than in its streams' widths.
     """
     widths, asked = _widths(wide), _widths(slim)
+    unknown = [stream for stream in asked if stream in widths and stream not in scores]
+    if unknown:
+        raise ValueError(f"no view of the training data uses {unknown[0]}; prune on logs with camera and LiDAR")
     kept = {stream: _best(wide, stream, scores[stream], size) for stream, size in asked.items() if stream in scores}
     own, tensors = slim.state_dict(), wide.state_dict()
     axes: dict[str, list[_Axis]] = {}

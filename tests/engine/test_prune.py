@@ -37,6 +37,8 @@ def test_from_wide_to_narrow(
     at = (tmp_path / "out" / "tuned" / "last.safetensors").stat().st_mtime_ns
     prune(wide, slim, tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "tuned" / "last.safetensors").stat().st_mtime_ns == at
+    with pytest.raises(ValueError, match="was not cut from"):
+        prune("student", slim, tmp_path / "out", resume=True)
 
 
 def test_nothing_to_compare_on(plain_log: Path, view_cache: Path, tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def test_what_is_no_narrower_form(change: dict[str, object], says: str) -> None:
         narrow(fresh(), fresh(**change), scores_of(fresh()))
 
 
+def test_a_part_that_no_view_uses() -> None:
+    scores = scores_of(fresh())
+    del scores["stem"]
+    with pytest.raises(ValueError, match="no view of the training data uses stem"):
+        narrow(fresh(), fresh(), scores)
+
+
 def test_attention_may_go() -> None:
     wide, slim = fresh(), fresh(fusion_strides=())
     narrow(wide, slim, scores_of(wide))
