@@ -89,8 +89,8 @@ def distil(config: TrainConfig, out: Path, seeds: Sequence[int], resume: bool = 
 
 def named_logs(config: TrainConfig) -> dict[str, Source]:
     """The validation logs of a configuration by number and folder."""
-    sources = [open_source(entry, config.data) for entry in expand(config.data.val)]
-    return {f"{i}: {Path(source.log.path).name}": source for i, source in enumerate(sources)}
+    entries = expand(config.data.val)
+    return {f"{i}: {Path(entry.path).name}": open_source(entry, config.data) for i, entry in enumerate(entries)}
 
 
 def train_once(config: TrainConfig, out: Path, resume: bool) -> Path:

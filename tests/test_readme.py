@@ -1,0 +1,20 @@
+"""The tables of README are those of the JSON files beside it."""
+
+import json
+from pathlib import Path
+
+from fusionseg.engine.recipe import format_distillation
+
+ROOT = Path(__file__).parent.parent
+
+
+def rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_distillation_is_what_was_measured() -> None:
+    report = json.loads((ROOT / "docs" / "distillation.json").read_text())
+    shown = (ROOT / "README.md").read_text()
+    table = rows(format_distillation(report))
+    assert len(table) > 15 and "\n".join(table[:6]) in shown
+    assert all(line in shown for line in table)
