@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from make_logs import make_generated_log
 
@@ -21,3 +22,9 @@ def shared_data() -> Path:
 def generated_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of the synthetic world, read by the ordinary loader: twelve frames of 192x128 pixels and 32 beams."""
     return make_generated_log(tmp_path_factory.mktemp("generated") / "log")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_as_most_pandas_store_them() -> None:
+    """Column names in pickles of test logs are the same whether or not pyarrow happens to be installed."""
+    pd.set_option("mode.string_storage", "python")
