@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,9 @@ class Journal:
             raise unwritable(self._path, error) from error
 
     def close(self) -> None:
-        """No more lines."""
-        self._file.close()
+        """No more lines; what is left to write is that of a line that could not be written."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def read_journal(out: Path) -> list[dict[str, Any]]:

@@ -4,16 +4,15 @@ import importlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from fusionseg.config import unwritable
 from fusionseg.deploy.result import FrameResult
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.transform import quaternion_from_rotation
 from fusionseg.labels import ClassTable
-from fusionseg.replay.parts import Parts
+from fusionseg.replay.recording import Recording
 from fusionseg.replay.scene import CameraScene, Scene, scene_of
 from fusionseg.sample import Sample
 
@@ -25,7 +24,7 @@ POINT = np.dtype(
 """A point of the cloud, packed."""
 
 
-class McapFile:
+class McapFile(Recording):
     """The replay as one MCAP file.
 
     Topics: ``/points`` (PointCloud with x, y, z, intensity, the colour of the class and its id as ``label``), ``/tf``
@@ -42,10 +41,9 @@ class McapFile:
     """
 
     def __init__(self, path: Path, table: ClassTable, position: int = 0) -> None:
-        self._messages, self._mcap, _ = import_mcap()
-        self._table, self._position = table, position
-        self._parts = Parts(path, position)
-        self._file: Any = None
+        self._messages, self._mcap, self._reading = import_mcap()
+        super().__init__(path, position)
+        self._table = table
         self._writer: Any = None
         self._channels: dict[str, int] = {}
 
@@ -57,46 +55,31 @@ class McapFile:
             messages += self._camera(camera, scene.time_ns)
         return scene.time_ns, messages
 
-    def write(self, frame: int, drawn: tuple[int, list[tuple[str, Any]]]) -> None:
-        """Append the messages of a frame."""
-        time_ns, messages = drawn
-        try:
-            if self._writer is None:
-                self._begin()
-            for topic, message in messages:
-                self._writer.add_message(
-                    self._channel(topic, message), log_time=time_ns, publish_time=time_ns, data=message.encode()
-                )
-        except OSError as error:
-            raise unwritable(self._parts.path, error) from error
-
-    def checkpoint(self, position: int) -> None:
-        """Finish the part."""
-        if self._writer is not None:
-            try:
-                with self._file:
-                    self._writer.finish()
-            except OSError as error:
-                raise unwritable(self._parts.path, error) from error
-            finally:
-                self._writer = self._file = None
-                self._channels = {}
-            self._parts.keep(self._position)
-        self._position = position
-
-    def close(self) -> None:
-        """Finish the file."""
-        self.checkpoint(self._position)
-        self._parts.join(join_mcap)
-
-    def _begin(self) -> None:
-        self._file = self._parts.draft(self._position).open("wb")
-        self._writer = self._mcap.Writer(self._file)
+    def _begin(self, file: IO[bytes], *, first: bool) -> None:
+        self._writer, self._channels = self._mcap.Writer(file), {}
         self._writer.start(profile="", library="fusionseg")
 
-    def _channel(self, topic: str, message: Any) -> int:
+    def _append(self, file: IO[bytes], frame: int, drawn: tuple[int, list[tuple[str, Any]]]) -> None:
+        time_ns, messages = drawn
+        times = {"log_time": time_ns, "publish_time": time_ns}
+        for topic, message in messages:
+            self._writer.add_message(self._channel(topic, message.get_schema()), data=message.encode(), **times)
+
+    def _end(self, file: IO[bytes]) -> None:
+        self._writer.finish()
+
+    def _join(self, parts: Sequence[Path], whole: Path) -> None:
+        with ExitStack() as files:
+            self._begin(files.enter_context(whole.open("wb")), first=True)
+            for part in parts:
+                reader = self._reading.make_reader(files.enter_context(part.open("rb")))
+                for schema, channel, message in reader.iter_messages(log_time_order=False):
+                    times = {"log_time": message.log_time, "publish_time": message.publish_time}
+                    self._writer.add_message(self._channel(channel.topic, schema), data=message.data, **times)
+            self._writer.finish()
+
+    def _channel(self, topic: str, schema: Any) -> int:
         if topic not in self._channels:
-            schema = message.get_schema()
             number = self._writer.register_schema(schema.name, schema.encoding, schema.data)
             self._channels[topic] = self._writer.register_channel(topic, "protobuf", number)
         return self._channels[topic]
@@ -170,31 +153,6 @@ def distortion_model(camera: Camera) -> str:
     if camera.model == "fisheye":
         return "kannala_brandt"
     return "rational_polynomial" if len(camera.distortion) > 5 else "plumb_bob"
-
-
-def join_mcap(parts: Sequence[Path], whole: Path) -> None:
-    """One MCAP file with the messages of several, in their order.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    _, mcap, reading = import_mcap()
-    with ExitStack() as open_files:
-        writer = mcap.Writer(open_files.enter_context(whole.open("wb")))
-        writer.start(profile="", library="fusionseg")
-        channels: dict[str, int] = {}
-        for part in parts:
-            with part.open("rb") as file:
-                reader = reading.make_reader(file)
-                for schema, channel, message in reader.iter_messages(log_time_order=False):
-                    if channel.topic not in channels:
-                        number = writer.register_schema(schema.name, schema.encoding, schema.data)
-                        channels[channel.topic] = writer.register_channel(
-                            channel.topic, channel.message_encoding, number
-                        )
-                    times = {"log_time": message.log_time, "publish_time": message.publish_time}
-                    writer.add_message(channels[channel.topic], data=message.data, **times)
-        writer.finish()
 
 
 def import_mcap() -> tuple[Any, Any, Any]:

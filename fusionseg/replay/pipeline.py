@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -185,6 +185,8 @@ class _Replay:
     def __init__(self, log: Log, model: Model, out: Path, plan: Plan, account: Account) -> None:
         self._log, self._model, self._out, self._plan, self._account = log, model, out, plan, account
         self._stop = Event()
+        # a frame is in some of the sinks and not in others
+        self._torn = False
         self._pacer = Pacer() if plan.paced else None
         self._sinks = _open_sinks(log, model.table, out, plan, account.done)
 
@@ -206,13 +208,22 @@ class _Replay:
             raise
         finally:
             try:
-                with ExitStack() as closing_all:
-                    for sink in self._sinks:
-                        closing_all.callback(sink.close)
-                    self._checkpoint()
+                self._close()
             finally:
                 summary = self._finish(*began)
         return summary
+
+    def _close(self) -> None:
+        """Finish the files; or leave them as they were at the last checkpoint, so that the run can be resumed."""
+        try:
+            if not self._torn:
+                self._torn = True
+                self._checkpoint()
+                self._torn = False
+        finally:
+            with ExitStack() as each:
+                for sink in self._sinks:
+                    each.callback(sink.abandon if self._torn else sink.close)
 
     def _guarded(self, step: Callable[[_Job], None]) -> Callable[[_Job], _Job | None]:
         """The step as a stage: what goes wrong is a reason to skip the frame, or to stop if the run is strict."""
@@ -264,6 +275,7 @@ class _Replay:
         job.samples, job.alone, job.row = [], {}, row
 
     def _write(self, job: _Job) -> _Job:
+        self._torn = True
         if job.row is None:
             self._account.skip(job.frame, str(job.reason))
             job.note = f"frame {job.frame} skipped: {job.reason}"
@@ -278,6 +290,7 @@ class _Replay:
             job.note = f"frame {job.frame}: {spent_ms['total']:.0f} ms"
         if self._account.done % CHECKPOINT_FRAMES == 0:
             self._checkpoint()
+        self._torn = False
         return _Job(job.frame, [], 0.0, None, note=job.note)
 
     def _checkpoint(self) -> None:
@@ -298,7 +311,6 @@ class _Replay:
         frames = max(1, self._account.done - done_before)
         self._account.close()
         figures = self._account.recorder.figures()
-        figures.write(self._out)
         finished = sorted(path.name for path in (self._out / "video").glob("[!.]*.mp4"))
         summary = {
             **_about(self._log, self._model, self._plan, finished, self._account.inputs),
@@ -307,7 +319,10 @@ class _Replay:
             "throughput": {"wall_ms": 1e3 * spent_s / frames, "cpu_ms": 1e3 * cpu_s / frames},
             "pace": None if self._pacer is None else self._pacer.report(),
         }
-        write_json(self._out / "summary.json", summary)
+        # what has stopped a torn run stops these too, and is the error to be told
+        with suppress(ValueError) if self._torn else nullcontext():
+            figures.write(self._out)
+            write_json(self._out / "summary.json", summary)
         return summary
 
 

@@ -83,6 +83,11 @@ class Videos:
         for parts in self._parts.values():
             parts.join(join_videos)
 
+    def abandon(self) -> None:
+        """Leave the finished parts alone."""
+        for video in self._open.values():
+            video.abandon()
+
 
 def camera_picture(sample: Sample, result: FrameResult, table: ClassTable, *, above: bool = False) -> NDArray[np.uint8]:
     """One camera: pixel labels over the image, points in the colours of their labels, legend below.
@@ -93,7 +98,7 @@ def camera_picture(sample: Sample, result: FrameResult, table: ClassTable, *, ab
     width = picture_width(sample.camera)
     drawn = view_picture(sample, result.pixels[sample.camera_name], result.points, table, width)
     fps = 1000.0 / max(result.timing["total"], 1e-3)
-    drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}  {fps:.1f} FPS")
+    drawn = write_text(drawn, f"{sample.log}  frame {sample.frame}  {sample.camera_name}  {fps:.3g} FPS")
     if above:
         cloud = birds_eye(sample.points_lidar, table.palette[result.points], size_px=drawn.shape[0])
         drawn = side_by_side([drawn, cloud])

@@ -5,14 +5,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from fusionseg.config import unwritable
 from fusionseg.deploy.result import FrameResult
 from fusionseg.labels import IGNORE, ClassTable
-from fusionseg.replay.parts import Parts
+from fusionseg.replay.recording import Recording
 from fusionseg.replay.scene import CameraScene, Scene, scene_of
 from fusionseg.sample import Sample
 
@@ -20,7 +19,7 @@ POINTS = "world/points"
 _UNKNOWN = (96, 96, 96)
 
 
-class RerunFile:
+class RerunFile(Recording):
     """The replay as one ``.rrd`` file.
 
     ``world/points`` holds the sweep, coloured and named by class; ``world/cameras/NAME`` the calibration of a camera
@@ -40,53 +39,47 @@ class RerunFile:
 
     def __init__(self, path: Path, table: ClassTable, cameras: Sequence[str], name: str, position: int = 0) -> None:
         self._rerun = import_rerun()
-        self._table, self._cameras, self._name, self._position = table, list(cameras), name, position
-        self._parts = Parts(path, position)
+        super().__init__(path, position)
+        self._table, self._cameras, self._name = table, list(cameras), name
         self._stream: Any = None
+        self._encoded: Any = None
 
     def draw(self, samples: Sequence[Sample], result: FrameResult) -> Scene:
         """What is shown of a frame."""
         return scene_of(samples, result, self._table)
 
-    def write(self, frame: int, drawn: Scene) -> None:
-        """Append a frame."""
+    def _begin(self, file: IO[bytes], *, first: bool) -> None:
         rr = self._rerun
-        if self._stream is None:
-            self._begin()
+        # parts with one id are one recording
+        self._stream = rr.RecordingStream("fusionseg", recording_id=self._name)
+        # rerun's own file writer gives up on a full disk without a word, and waits for ever after that
+        self._encoded = self._stream.binary_stream()
+        if first:
+            self._stream.send_blueprint(self._blueprint())
+        self._stream.log("world", rr.ViewCoordinates.FLU, static=True)
+        classes = zip(self._table.names, self._table.colours, strict=True)
+        known = [(i, name, colour) for i, (name, colour) in enumerate(classes)]
+        self._stream.log("world", rr.AnnotationContext([*known, (IGNORE, "unknown", _UNKNOWN)]), static=True)
+
+    def _append(self, file: IO[bytes], frame: int, drawn: Scene) -> None:
+        rr = self._rerun
         self._stream.set_time("frame", sequence=frame)
         self._stream.set_time("time", timestamp=np.datetime64(drawn.time_ns, "ns"))
         cloud = rr.Points3D(drawn.points_lidar[:, :3], class_ids=drawn.labels, radii=rr.Radius.ui_points(1.5))
         self._stream.log(POINTS, cloud)
         for camera in drawn.cameras:
             self._log_camera(camera)
+        file.write(self._encoded.read() or b"")
 
-    def checkpoint(self, position: int) -> None:
-        """Finish the part."""
-        if self._stream is not None:
-            # disconnecting waits until all is written
-            self._stream.disconnect()
-            self._stream = None
-            self._parts.keep(self._position)
-        self._position = position
+    def _end(self, file: IO[bytes]) -> None:
+        file.write(self._encoded.read() or b"")
+        self._stream.disconnect()
 
-    def close(self) -> None:
-        """Finish the file."""
-        self.checkpoint(self._position)
-        self._parts.join(join_rrd)
-
-    def _begin(self) -> None:
-        rr = self._rerun
-        # parts with one id are one recording
-        self._stream = rr.RecordingStream("fusionseg", recording_id=self._name)
-        try:
-            layout = None if self._parts.names() else self._blueprint()
-            self._stream.save(self._parts.draft(self._position), default_blueprint=layout)
-        except RuntimeError as error:
-            raise unwritable(self._parts.path, OSError(None, str(error))) from error
-        self._stream.log("world", rr.ViewCoordinates.FLU, static=True)
-        classes = zip(self._table.names, self._table.colours, strict=True)
-        known = [(i, name, colour) for i, (name, colour) in enumerate(classes)]
-        self._stream.log("world", rr.AnnotationContext([*known, (IGNORE, "unknown", _UNKNOWN)]), static=True)
+    def _join(self, parts: Sequence[Path], whole: Path) -> None:
+        command = [sys.executable, "-m", "rerun", "rrd", "merge", *map(str, parts), "-o", str(whole)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(None, f"rerun rrd merge: {' '.join(done.stderr.split())[-200:]}")
 
     def _log_camera(self, scene: CameraScene) -> None:
         rr, camera, place = self._rerun, scene.camera, f"world/cameras/{scene.name}"
@@ -120,15 +113,3 @@ def import_rerun() -> Any:
         return importlib.import_module("rerun")
     except ImportError as error:
         raise ValueError(f".rrd needs rerun ({error}); pip install 'fusionseg[rerun]'") from error
-
-
-def join_rrd(parts: Sequence[Path], whole: Path) -> None:
-    """One recording of several with one id.
-
-    Raises:
-        OSError: rerun's own tool could not write it.
-    """
-    command = [sys.executable, "-m", "rerun", "rrd", "merge", *map(str, parts), "-o", str(whole)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(None, f"rerun rrd merge: {' '.join(done.stderr.split())[-200:]}")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -146,14 +147,21 @@ class Video:
         self.close()
 
     def add(self, picture: NDArray[np.uint8]) -> None:
-        """Append (H, W, 3) RGB; a picture of another size than the first is scaled into its frame."""
+        """Append (H, W, 3) RGB; a picture of another size than the first is scaled into its frame.
+
+        Raises:
+            ValueError: the disk is full.
+        """
         if self.count == 0:
             height, width = self._size or (side + side % 2 for side in picture.shape[:2])
             self._stream.height, self._stream.width = height, width
         fitted = _fit(picture, self._stream.height, self._stream.width)
         frame = av.VideoFrame.from_ndarray(fitted, format="rgb24")
         frame.pts = self.count
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (OSError, av.FFmpegError) as error:
+            raise self._unwritable(error) from error
         self.count += 1
 
     def close(self) -> None:
@@ -171,11 +179,18 @@ class Video:
                     os.fsync(file.fileno())
                 os.replace(self._temporary, self.path)
         except (OSError, av.FFmpegError) as error:
-            raise ValueError(
-                f"{self.path}: cannot be written ({error.strerror}); free space or choose another --out"
-            ) from error
+            raise self._unwritable(error) from error
         finally:
             self._temporary.unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError | av.FFmpegError) -> ValueError:
+        return ValueError(f"{self.path}: cannot be written ({error.strerror}); free space or choose another --out")
+
+    def abandon(self) -> None:
+        """Leave no file."""
+        with suppress(OSError, av.FFmpegError):
+            self._container.close()
+        self._temporary.unlink(missing_ok=True)
 
 
 def video_size(path: Path) -> tuple[int, int]:

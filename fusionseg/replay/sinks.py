@@ -37,6 +37,9 @@ class Sink(Protocol):
             ValueError: as ``write``.
         """
 
+    def abandon(self) -> None:
+        """In place of ``close`` after a frame was written by halves: let go of what is open and finish nothing."""
+
 
 class FileSink:
     """What a sink with files of its own for every frame need not do."""
@@ -45,6 +48,9 @@ class FileSink:
         """Every file is complete already."""
 
     def close(self) -> None:
+        """Nothing is open."""
+
+    def abandon(self) -> None:
         """Nothing is open."""
 
 

@@ -1,8 +1,11 @@
 """Recordings for other programs, read back: MCAP with Foxglove's schemas, rerun, coloured clouds."""
 
+import json
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +19,7 @@ from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.transform import compose, invert, make_transform, rotation_from_quaternion
 from fusionseg.replay import pipeline
 from fusionseg.replay.mcap_sink import POINT, distortion_model
+from fusionseg.replay.parts import Parts
 from fusionseg.replay.pipeline import Plan, replay
 
 FRAMES = 5
@@ -218,6 +222,20 @@ def test_clouds_have_places_colours_and_labels(tmp_path, tiny_model, log):
         np.testing.assert_array_equal(cloud.label.numpy()[:, 0], labels)
         np.testing.assert_array_equal(cloud.colors.numpy(), tiny_model.table.palette[labels])
         np.testing.assert_array_equal(cloud.intensity.numpy()[:, 0], points[:, 3])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(("sink", "package"), [("mcap", "foxglove"), ("rerun", "rerun")])
+def test_a_full_disk_is_one_error_that_names_the_file(tmp_path, monkeypatch, tiny_model, log, sink, package):
+    pytest.importorskip(package, reason="needs the extra viz or rerun")
+    (tmp_path / "draft").symlink_to("/dev/full")
+    monkeypatch.setattr(Parts, "draft", lambda parts, position: tmp_path / "draft")
+    threads = threading.active_count()
+    with pytest.raises(ValueError, match=r"replay\.\w+: cannot be written \(No space left on device\)"):
+        record(log, tiny_model, tmp_path / "out", **{sink: True})
+    assert threading.active_count() <= threads
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"]["written"] <= FRAMES
+    assert not list((tmp_path / "out").glob("replay.*"))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from fusionseg.replay import pipeline
 from fusionseg.replay.figures import Figures
 from fusionseg.replay.journal import read_journal
 from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.sink import Video
 
 FRAMES = 10
 
@@ -145,6 +146,29 @@ def test_a_replay_killed_anywhere_goes_on_from_what_was_there(tmp_path, monkeypa
     assert not (killed[1] / "video" / "front.mp4").exists()
     replay(log, tiny_model, killed[1], plan, resume=True)
     assert same_run(killed[1], whole)
+
+
+def test_a_replay_that_a_full_disk_has_stopped_goes_on(tmp_path, monkeypatch, tiny_model, folder, whole):
+    """The disk is full when the eighth frame is in the labels and not in the video, after six frames were safe."""
+    monkeypatch.setattr(pipeline, "CHECKPOINT_FRAMES", 3)
+    log, out, encode, added = open_log(folder), tmp_path / "out", Video.add, []
+    plan = Plan(frames=log.frames, cameras=log.cameras, sensors="camera", video=True)
+
+    def add(video, picture):
+        added.append(video)
+        if len(added) == 8:
+            raise ValueError("front.mp4: cannot be written (No space left on device)")
+        encode(video, picture)
+
+    with monkeypatch.context() as full:
+        full.setattr(Video, "add", add)
+        with pytest.raises(ValueError, match="No space left"):
+            replay(log, tiny_model, out, plan)
+    assert len(list((out / "labels").glob("*.label"))) == 8 and not (out / "video" / "front.mp4").exists()
+    assert json.loads((out / "summary.json").read_text())["frames"]["written"] == 7
+    noted = []
+    replay(log, tiny_model, out, plan, noted.append, resume=True)
+    assert len(noted) == FRAMES - 6 and same_run(out, whole)
 
 
 def test_what_a_kill_left_of_a_line_does_not_count(tmp_path, tiny_model, folder, whole):
