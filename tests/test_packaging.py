@@ -98,6 +98,12 @@ def test_the_wheel_holds_every_module_of_the_tree(wheel):
     assert modules == {path.relative_to(ROOT).as_posix() for path in (ROOT / "fusionseg").rglob("*.py")}
 
 
+def test_the_wheel_holds_the_templates_of_pages(wheel):
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fusionseg/replay/templates").iterdir()}
+    assert "fusionseg/replay/templates/report.html" in templates
+    assert templates <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_says_what_it_is_and_needs(wheel):
     archive = zipfile.ZipFile(wheel)
     info = f"fusionseg-{fusionseg.__version__}.dist-info"

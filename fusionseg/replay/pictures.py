@@ -21,7 +21,8 @@ WIDEST_PX = 640
 MOST_FRAMES = 24
 ROOM_BYTES = 20_000_000
 """Of all pictures together; the rest of the page takes far less than the 10 MB that are left of 30."""
-PIXEL_ALPHA = 115
+PIXEL_ALPHA, POINT_ALPHA = 115, 200
+"""The image shows through both, more where only pixels are labelled."""
 POINT_PX = 3
 _JPEG_QUALITY = 80
 _LARGEST_CLASSES = 4
@@ -119,7 +120,7 @@ def _layer(
     if points is not None:
         labels = points[seen.index]
         known = labels != IGNORE
-        colours = _colours(table, 255)[labels[known]]
+        colours = _colours(table, POINT_ALPHA)[labels[known]]
         canvas = draw_points(canvas, seen.uv[known], colours, seen.depth[known], size_px=POINT_PX)
         shown = shown if shown.size else labels[known]
     return {"labels": _uri("webp", canvas, [cv2.IMWRITE_WEBP_QUALITY, 101]), "about": _about(shown, table)}

@@ -11,7 +11,7 @@ from fusionseg.deploy.runtime import Model, Sensors
 from fusionseg.metrics import group_names
 from fusionseg.replay.charts import css_colour
 from fusionseg.replay.figures import KINDS, Figures
-from fusionseg.replay.page import Fact, Table, milliseconds, percent, points, write_page
+from fusionseg.replay.page import TIGHT, Fact, Table, milliseconds, percent, points, write_page
 from fusionseg.replay.pictures import choose_frames, picture_frames
 from fusionseg.replay.pipeline import Plan
 from fusionseg.replay.report_tables import (
@@ -137,7 +137,7 @@ def _picture_text(pictures: Sequence[Mapping[str, Any]], figures: Figures) -> st
     shown = "All frames" if len(pictures) == len(figures) else f"{len(pictures)} of {len(figures)} frames"
     return (
         f"{shown}: those named below and others spread over the log. Labels of pixels are half transparent over the "
-        "image, labels of points are the small squares."
+        "image, labels of points are the stronger squares."
     )
 
 
@@ -169,7 +169,7 @@ def _facts(figures: Figures, settings: Sequence[str], summary: Mapping[str, Any]
         facts.append(Fact("Sensors disagree", percent(float(np.nanmedian(figures.disagreement))), note))
     for name, stage in (("Sensor data to labels", "total"), ("With reading", "end_to_end")):
         found = stages_ms[stage]
-        note = f"median; 95 % within {milliseconds(found['p95'])}, 99 % within {milliseconds(found['p99'])}"
+        note = f"median; 95{TIGHT}% within {milliseconds(found['p95'])}, 99{TIGHT}% within {milliseconds(found['p99'])}"
         facts.append(Fact(name, milliseconds(found["p50"]), note))
     return facts
 

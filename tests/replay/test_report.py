@@ -10,7 +10,7 @@ from make_logs import make_camvid_log, make_plain_log, make_semantickitti_log
 
 from fusionseg.data.open import open_log
 from fusionseg.labels import DRIVING12, IGNORE
-from fusionseg.replay.pictures import PIXEL_ALPHA, choose_frames, picture_frames, view_layers
+from fusionseg.replay.pictures import PIXEL_ALPHA, POINT_ALPHA, choose_frames, picture_frames, view_layers
 from fusionseg.replay.pipeline import Plan, replay
 from fusionseg.replay.report import write_report
 
@@ -96,7 +96,7 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
     counts = [confusion((100, 50, 0), [(1, 0, i % 50)]) for i in range(1000)]
     figures = make_figures({f"points/{name}": counts for name in BOTH}, frames=range(1000))
     figures.write(tmp_path)
-    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
     uri = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", noise)[1]).decode()
     layer = {"labels": uri, "about": "noise"}
     view = {"size": [640, 360], "image": uri, "predictions": dict.fromkeys(BOTH, layer), "truth": layer}
@@ -119,8 +119,10 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
     }
     plan = Plan(frames=range(1000), cameras=cameras, alone=True)
     path = write_report(tmp_path, log, model, plan, summary)
-    assert 15e6 < path.stat().st_size < 30e6
+    # a frame of six cameras and five pictures each takes 1.7 MB here
+    assert 19e6 < path.stat().st_size < 22e6
     page = path.read_text()
+    assert "11 of 1000 frames" in page
     assert page.count("torn") == 100 and "the first 100 of 2,000" in page and "2000 of 3000 left out" in page
 
 
@@ -155,9 +157,9 @@ def test_layers_show_labels_and_nothing_else(tmp_path, tiny_model):
     blue, green, red = DRIVING12.colours[DRIVING12.names.index("car")][::-1]
     assert (layer[:10] == (blue, green, red, PIXEL_ALPHA)).all() and not layer[10:, :, 3].any()
     assert view["predictions"]["both"]["about"] == "car 100 %"
-    # the truth of this log is of points: opaque squares, most of the picture is free
+    # the truth of this log is of points: squares, most of the picture is free
     truth = picture(view["truth"]["labels"])
-    assert set(np.unique(truth[..., 3])) == {0, 255}
+    assert set(np.unique(truth[..., 3])) == {0, POINT_ALPHA}
     assert view_layers(sample, {}, DRIVING12, scored=False)["truth"] is None
 
 
@@ -167,4 +169,4 @@ def test_a_view_without_image_shows_points_alone(tmp_path, tiny_model):
     result = tiny_model.predict_frame([sample], whole_sweep=False)
     view = view_layers(sample, {"both": result}, DRIVING12, scored=True)
     assert view["image"] is None
-    assert set(np.unique(picture(view["predictions"]["both"]["labels"])[..., 3])) == {0, 255}
+    assert set(np.unique(picture(view["predictions"]["both"]["labels"])[..., 3])) == {0, POINT_ALPHA}
