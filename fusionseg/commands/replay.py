@@ -24,7 +24,7 @@ from fusionseg.commands.options import (
 
 if TYPE_CHECKING:
     from fusionseg.data.log import Log
-    from fusionseg.replay.pipeline import Plan
+    from fusionseg.replay.plan import Plan
 
 
 def add(commands: Any) -> None:
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from fusionseg.models.shipped import find_model
     from fusionseg.replay.expect import parse_expectation
     from fusionseg.replay.journal import model_digest
-    from fusionseg.replay.pipeline import check_plan, replay
+    from fusionseg.replay.pipeline import replay
+    from fusionseg.replay.plan import check_plan
     from fusionseg.replay.sink import folder_to_resume, new_folder
 
     expected = [parse_expectation(text) for text in args.expect]
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace, log: "Log") -> "Plan":
     from fusionseg.engine.evaluate import select_frames
-    from fusionseg.replay.pipeline import Plan
+    from fusionseg.replay.plan import Plan
     from fusionseg.replay.source import cut, select_cameras
 
     return Plan(

@@ -15,74 +15,18 @@ from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Prepared, Sensors
-from fusionseg.labels import ClassTable
 from fusionseg.replay.account import Account, machine, safe_entries
-from fusionseg.replay.clouds import Clouds
 from fusionseg.replay.journal import begin_run, check_same_run, read_journal
-from fusionseg.replay.mcap_sink import McapFile, import_mcap
 from fusionseg.replay.pace import Pacer
+from fusionseg.replay.plan import Plan, check_plan, open_sinks
 from fusionseg.replay.recorder import Row, measure
-from fusionseg.replay.render import Videos
-from fusionseg.replay.rerun_sink import RerunFile, import_rerun
 from fusionseg.replay.sink import write_json
-from fusionseg.replay.sinks import LabelFiles, Sink
 from fusionseg.replay.source import Loaded, reason_of, stream
 from fusionseg.replay.stages import run_stages
-from fusionseg.replay.submission import Submission, check_target
 from fusionseg.sample import Sample
 
 CHECKPOINT_FRAMES = 100
 """How many frames of a video a kill may cost."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to replay and how.
-
-    Attributes:
-        frames: the log's own frame numbers, in order.
-        cameras: camera names.
-        sensors: ``both``, ``camera`` or ``lidar``.
-        size: (height, width) of the network input, or None for the model's own.
-        video: also write a video per camera (one of the whole sweep for a log without images).
-        mcap: also write ``replay.mcap``, for Foxglove.
-        rerun: also write ``replay.rrd``, for rerun.
-        ply: also write the coloured clouds.
-        submission: also write the files of an official benchmark: ``semantickitti`` or ``nuscenes``.
-        alone: also label each frame with camera and LiDAR alone, for a report; costs two more passes, which are in no
-            stage's time.
-        strict: stop at a frame that cannot be read in place of skipping it.
-        paced: play at the speed of the log's times and count the frames labelled too late.
-        min_count: ground-truth points a class needs to count in ``miou``.
-    """
-
-    frames: Sequence[int]
-    cameras: Sequence[str]
-    sensors: Sensors = "both"
-    size: tuple[int, int] | None = None
-    video: bool = False
-    mcap: bool = False
-    rerun: bool = False
-    ply: bool = False
-    submission: str | None = None
-    alone: bool = False
-    strict: bool = False
-    paced: bool = False
-    min_count: int = 2000
-
-    @property
-    def streams(self) -> bool:
-        """Whether frames go into long files, of which a kill leaves less than what is labelled."""
-        return self.video or self.mcap or self.rerun
-
-    def identity(self) -> dict[str, Any]:
-        """What two halves of one run must agree on."""
-        shared = ("sensors", "size", "video", "mcap", "rerun", "ply", "submission", "alone")
-        return {
-            "frames": list(self.frames),
-            "cameras": list(self.cameras),
-            **{name: getattr(self, name) for name in shared},
-        }
 
 
 @dataclass(eq=False)
@@ -149,24 +93,6 @@ def replay(
     return _Replay(log, model, out, plan, account).run(on_frame)
 
 
-def check_plan(log: Log, model: Model, plan: Plan) -> None:
-    """Refuse what cannot be done, before anything is written.
-
-    Raises:
-        ValueError: the log lacks the one sensor that was asked for, a package is missing, or a submission needs another
-            model or log.
-    """
-    for sensor, there in (("camera", log.has_images), ("lidar", log.has_lidar)):
-        if plan.sensors == sensor and not there:
-            raise ValueError(f"{log.path}: the log has no {sensor}, and sensors is {sensor}; use both")
-    if plan.submission:
-        check_target(plan.submission, model.table, log)
-    if plan.mcap:
-        import_mcap()
-    if plan.rerun:
-        import_rerun()
-
-
 def _identity(log: Log, model: Model, plan: Plan, digest: str) -> dict[str, Any]:
     return {
         "fusionseg": fusionseg.__version__,
@@ -188,7 +114,7 @@ class _Replay:
         # a frame is in some of the sinks and not in others
         self._torn = False
         self._pacer = Pacer() if plan.paced else None
-        self._sinks = _open_sinks(log, model.table, out, plan, account.done)
+        self._sinks = open_sinks(log, model.table, out, plan, account.done)
 
     def run(self, on_frame: Callable[[str], None]) -> dict[str, Any]:
         """All frames that are left; the summary."""
@@ -324,23 +250,6 @@ class _Replay:
             figures.write(self._out)
             write_json(self._out / "summary.json", summary)
         return summary
-
-
-def _open_sinks(log: Log, table: ClassTable, out: Path, plan: Plan, position: int) -> list[Sink]:
-    """What the plan asks for; the run goes on at ``position``."""
-    sinks: list[Sink] = [LabelFiles(out / "labels", table, log.has_lidar)]
-    if plan.submission:
-        sinks.append(Submission(out / "submission", plan.submission, table, log, plan.sensors))
-    if plan.ply:
-        sinks.append(Clouds(out / "clouds", table))
-    if plan.video:
-        sinks.append(Videos(out / "video", table, log, plan.cameras, position))
-    if plan.mcap:
-        sinks.append(McapFile(out / "replay.mcap", table, position))
-    if plan.rerun:
-        cameras = plan.cameras if log.has_images else []
-        sinks.append(RerunFile(out / "replay.rrd", table, cameras, f"{log.name}/{out.name}", position))
-    return sinks
 
 
 def check_sensors(samples: Sequence[Sample], sensors: Sensors) -> None:

@@ -13,7 +13,7 @@ from fusionseg.replay.charts import css_colour
 from fusionseg.replay.figures import KINDS, Figures
 from fusionseg.replay.page import TIGHT, Fact, Table, milliseconds, percent, points, write_page
 from fusionseg.replay.pictures import choose_frames, picture_frames
-from fusionseg.replay.pipeline import Plan
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.report_tables import (
     TITLES,
     Ranking,

@@ -21,7 +21,8 @@ from tiny_model import save_tiny_model
 
 from fusionseg.data.open import open_log
 from fusionseg.deploy.runtime import load
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 
 SETTLED = 500
 """Frames after which nothing may grow any more."""

@@ -17,7 +17,8 @@ from fusionseg.data.log import Log
 from fusionseg.data.open import open_log
 from fusionseg.deploy.runtime import Model, load
 from fusionseg.engine.evaluate import select_frames
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.recorder import measure
 from fusionseg.replay.render import Videos
 from fusionseg.replay.sinks import LabelFiles, Sink

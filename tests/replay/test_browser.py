@@ -11,7 +11,8 @@ from fusionseg.data.open import open_log
 from fusionseg.replay.compare import compare
 from fusionseg.replay.compare_page import write_comparison
 from fusionseg.replay.compare_results import results
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

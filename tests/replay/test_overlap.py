@@ -13,7 +13,8 @@ from make_logs import make_plain_log
 from fusionseg.data.log import FrameError
 from fusionseg.data.open import open_log
 from fusionseg.replay.figures import Figures
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 
 PATIENCE_S = 20.0
 

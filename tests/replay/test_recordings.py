@@ -20,7 +20,8 @@ from fusionseg.geometry.transform import compose, invert, make_transform, rotati
 from fusionseg.replay import pipeline
 from fusionseg.replay.mcap_sink import POINT, distortion_model
 from fusionseg.replay.parts import Parts
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 
 FRAMES = 5
 

@@ -11,7 +11,8 @@ from make_logs import make_camvid_log, make_plain_log, make_semantickitti_log
 from fusionseg.data.log import FrameError
 from fusionseg.data.open import open_log
 from fusionseg.replay.figures import REPORTED, Figures
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.source import select_cameras
 
 

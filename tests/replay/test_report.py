@@ -11,7 +11,8 @@ from make_logs import make_camvid_log, make_plain_log, make_semantickitti_log
 from fusionseg.data.open import open_log
 from fusionseg.labels import DRIVING12, IGNORE
 from fusionseg.replay.pictures import PIXEL_ALPHA, POINT_ALPHA, choose_frames, picture_frames, view_layers
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.report import write_report
 
 BOTH = ("both", "camera", "lidar")

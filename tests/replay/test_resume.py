@@ -20,7 +20,8 @@ from fusionseg.data.open import open_log
 from fusionseg.replay import pipeline
 from fusionseg.replay.figures import Figures
 from fusionseg.replay.journal import read_journal
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.sink import Video
 
 FRAMES = 10

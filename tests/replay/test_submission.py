@@ -11,7 +11,8 @@ from fusionseg.data.open import open_log
 from fusionseg.deploy.runtime import load
 from fusionseg.label_maps import NATIVE, NUSCENES16, SEMANTICKITTI19
 from fusionseg.labels import DRIVING12
-from fusionseg.replay.pipeline import Plan, replay
+from fusionseg.replay.pipeline import replay
+from fusionseg.replay.plan import Plan
 from fusionseg.replay.submission import Submission, check_submission, check_target, filled, official_ids
 
 MAKE = {"semantickitti": make_semantickitti_log, "nuscenes": make_nuscenes_log}
