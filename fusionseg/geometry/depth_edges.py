@@ -15,6 +15,7 @@ _STEP_M, _STEP_SHARE = 0.5, 0.05
 _ABOVE_GROUND_M = 0.4
 _SIDE_REACH = 2
 _UP_REACH = 5
+_ALIKE, _ALIKE_REACH = 1, 6
 _DENSE_BEAMS = 2
 """Rows: beams further apart than this do not say where a rim is."""
 _CROWD_CELLS, _MOST_SIDES, _MOST_RIMS = 13, 4, 2
@@ -66,6 +67,7 @@ def depth_edges(points_lidar: NDArray[np.float32]) -> DepthEdges:
     rims = standing & _rims(surface, filled, limit, top_row)
     sides &= _crowd(sides, (1, _CROWD_CELLS)) <= _MOST_SIDES
     rims &= _crowd(rims, (_CROWD_CELLS, 1)) <= _MOST_RIMS
+    sides, rims = (_of_surfaces(surface, limit, edges) for edges in (sides, rims))
     return DepthEdges(rows[owner[sides]], rows[owner[rims]])
 
 
@@ -107,6 +109,21 @@ def _ends(around: Grid, limit: Grid, towards: int) -> Mask:
     beside = np.broadcast_to(around.min(axis=0), around.shape)
     ends: Mask = (_next(around, 1, towards) > limit) & np.isfinite(_next(beside, 1, towards))
     return ends
+
+
+def _of_surfaces(surface: Grid, limit: Grid, edges: Mask) -> Mask:
+    """The edges that have other returns as far away around them; drops and dust have none."""
+    row, column = np.nonzero(edges)
+    alike = np.zeros(len(row), dtype=np.int64)
+    step = limit[row, column] - surface[row, column]
+    for down in range(-_ALIKE_REACH, _ALIKE_REACH + 1):
+        for right in (-1, 0, 1):
+            beside = surface[np.clip(row + down, 0, len(surface) - 1), (column + right) % surface.shape[1]]
+            alike += np.abs(beside - surface[row, column]) < step
+    kept = np.zeros_like(edges)
+    enough = alike > _ALIKE  # itself is one
+    kept[row[enough], column[enough]] = True
+    return kept
 
 
 def _rims(surface: Grid, filled: Mask, limit: Grid, top_row: float) -> Mask:

@@ -66,3 +66,11 @@ def test_points_that_are_not_finite_and_no_points_are_no_edges():
     broken = np.vstack([points, np.full((3, 4), np.nan, np.float32), np.full((3, 4), np.inf, np.float32)])
     assert np.array_equal(depth_edges(broken).sides, expected.sides)
     assert len(depth_edges(points[:0]).sides) == 0
+
+
+def test_lone_returns_of_rain_are_no_edges():
+    points = street()
+    rain = np.random.default_rng(0).uniform([4, -6, -1], [6, 6, 1], (60, 3)).astype(np.float32)
+    edges = depth_edges(np.vstack([points, np.pad(rain, ((0, 0), (0, 1)))]))
+    assert (edges.sides >= len(points)).sum() < 10
+    assert (edges.sides < len(points)).sum() > 4
