@@ -65,8 +65,10 @@ class Parts:
         """Those there are, in order."""
         return sorted(self._folder.glob(f"[0-9]*{self.path.suffix}"))
 
-    def join(self, combine: Callable[[Sequence[Path], Path], None]) -> None:
-        """Make the whole file, with ``combine(parts, whole)`` where there are several parts, and clear them away.
+    def join(self, combine: Callable[[Sequence[Path], Path], None], *, single: bool = False) -> None:
+        """Make the whole file and clear the parts away.
+
+        ``combine(parts, whole)`` writes it where there are several parts, or also where there is a ``single`` one.
 
         Raises:
             ValueError: it cannot be written; the parts are left.
@@ -74,7 +76,7 @@ class Parts:
         parts = self.names()
         whole = self.path.with_name(f".{self.path.name}.part")
         try:
-            if len(parts) == 1:
+            if len(parts) == 1 and not single:
                 os.replace(parts[0], self.path)
             elif parts:
                 combine(parts, whole)

@@ -21,6 +21,9 @@ class Recording(ABC):
         ValueError: the folder cannot be written.
     """
 
+    single = False
+    """Whether a part alone must be joined too to be a whole file."""
+
     def __init__(self, path: Path, position: int) -> None:
         self._parts, self._position = Parts(path, position), position
         self._file: IO[bytes] | None = None
@@ -50,7 +53,7 @@ class Recording(ABC):
     def close(self) -> None:
         """Finish the file."""
         self.checkpoint(self._position)
-        self._parts.join(self._join)
+        self._parts.join(self._join, single=self.single)
 
     def abandon(self) -> None:
         """Leave the finished parts alone."""

@@ -37,6 +37,9 @@ class RerunFile(Recording):
         ValueError: rerun is not installed, or the folder cannot be written.
     """
 
+    # what is read off a stream lists its chunks once for every read; joining makes one list of them
+    single = True
+
     def __init__(self, path: Path, table: ClassTable, cameras: Sequence[str], name: str, position: int = 0) -> None:
         self._rerun = import_rerun()
         super().__init__(path, position)

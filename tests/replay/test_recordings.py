@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -175,6 +176,8 @@ def test_rerun_holds_every_frame_once(tmp_path, monkeypatch, tiny_model, log, st
     out = record(log, tiny_model, tmp_path / "out", stopped_at, rerun=True)
     path = out / "replay.rrd"
     assert sorted(p.name for p in out.iterdir() if "rrd" in p.name) == ["replay.rrd"]
+    verified = subprocess.run([sys.executable, "-m", "rerun", "rrd", "verify", path], capture_output=True, check=False)
+    assert verified.returncode == 0, verified.stderr
     chunks = read_rrd(path)
     rows = [row for chunk in chunks["/world/points"] for row in zip(*columns(chunk), strict=True)]
     assert sorted(frame for frame, *_ in rows) == list(log.frames)
