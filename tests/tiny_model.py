@@ -14,13 +14,17 @@ SMALL = (8, 8, 8, 8)
 
 
 def save_tiny_model(
-    path: Path, size: tuple[int, int] = (64, 96), classes: str = "driving12", table: ClassTable = DRIVING12
+    path: Path,
+    size: tuple[int, int] = (64, 96),
+    classes: str = "driving12",
+    table: ClassTable = DRIVING12,
+    image_encoder: str = "mobilenetv3_small_050",
 ) -> Path:
     torch.manual_seed(0)
     config = TrainConfig(
         data=DataConfig(size=size, classes=classes),
         model=ModelConfig(
-            image_encoder="mobilenetv3_small_050",
+            image_encoder=image_encoder,
             lidar_channels=SMALL,
             fusion_channels=SMALL,
             head_channels=8,

@@ -1,5 +1,6 @@
 """From a checkpoint to a folder that runs without torch; what does not agree with the original is refused."""
 
+import ast
 import logging
 import os
 import shutil
@@ -7,11 +8,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
 
 import fusionseg
@@ -28,12 +29,15 @@ from fusionseg.deploy.exported import (
     write_description,
     write_json,
 )
-from fusionseg.deploy.exported_session import padded
+from fusionseg.deploy.exported_session import missing_package, padded
 from fusionseg.deploy.parity import Parity, compare, has_labels, pick_views, settings_of
 from fusionseg.deploy.torch_session import answer
 from fusionseg.models.checkpoint import load_checkpoint
 from fusionseg.models.segmenter import Segmenter
 from fusionseg.models.shipped import find_model
+
+if TYPE_CHECKING:
+    import onnx
 
 logger = logging.getLogger(__name__)
 TARGETS = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -85,12 +89,15 @@ def export(
     Raises:
         ParityError: the export disagrees too much.
         ValueError: an unknown target or precision, a log with too few frames or without labels, or a folder that
-            cannot be written.
+            cannot be written; or a package is not installed.
     """
     if to not in TARGETS:
         raise ValueError(f"target is {to!r}; choose one of {', '.join(TARGETS)}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    for package in ("onnx", "onnxscript", TARGETS[to], *(["nncf"] if (to, precision) == ("openvino", "int8") else [])):
+        if find_spec(package) is None:
+            raise missing_package(package)
     path = find_model(model)
     reference, checkpoint = runtime.load(path, runtime="torch"), load_checkpoint(path)
     network, reference.size = checkpoint.model, size or reference.size
@@ -102,7 +109,7 @@ def export(
         logger.info("tracing %s", path)
         graph = trace(network, size)
         logger.info("writing it for %s in %s", TARGETS[to], precision)
-        file = _write(graph, folder, to, precision, calibration, settings, reference)
+        file, kept_float = _write(graph, folder, to, precision, calibration, settings, reference)
         facts = {
             "version": fusionseg.__version__,
             "runtime": TARGETS[to],
@@ -116,7 +123,7 @@ def export(
         }
         write_description(folder, facts, checkpoint.table, checkpoint.config)
         logger.info("comparing it with PyTorch on %d views", len(compared))
-        parity = compare(reference, runtime.load(folder), compared, settings)
+        parity = replace(compare(reference, runtime.load(folder), compared, settings), kept_float=kept_float)
         refusal = parity.refusal(precision)
         if refusal is not None:
             raise ParityError(f"{parity.describe()}\nrefused: {refusal}")
@@ -127,7 +134,7 @@ def export(
     return parity
 
 
-def trace(network: Segmenter, size: tuple[int, int] | None = None) -> onnx.ModelProto:
+def trace(network: Segmenter, size: tuple[int, int] | None = None) -> "onnx.ModelProto":
     """The network as an ONNX graph from ``INPUTS`` to ``OUTPUTS``.
 
     Batch and number of points are free, and so are the sides, in multiples of ``PAD_MULTIPLE``; of a given ``size``
@@ -165,10 +172,22 @@ def trace(network: Segmenter, size: tuple[int, int] | None = None) -> onnx.Model
     network.train(training)
     assert program is not None
     graph: onnx.ModelProto = program.model_proto
-    for node in graph.graph.node:
-        # lines of source code, with the paths of this machine
-        del node.metadata_props[:]
+    _name_by_module(graph)
     return graph
+
+
+def _name_by_module(graph: "onnx.ModelProto") -> None:
+    """Name every node after the module it comes from, and drop what else it knows of its origin.
+
+    So a profile can be read, and parts of the network told from each other. The rest are lines of source code and paths
+    of this machine.
+    """
+    for node in graph.graph.node:
+        origin = {item.key: item.value for item in node.metadata_props}
+        *modules, operation = ast.literal_eval(origin.get("pkg.torch.onnx.name_scopes", "[]")) or [node.name]
+        module = modules[-1].removeprefix("network.") if modules else ""
+        node.name = f"{module}/{operation}/{node.name}"
+        del node.metadata_props[:]
 
 
 def _divide(views: list[View], precision: str, log: Log) -> tuple[list[View], list[View]]:
@@ -193,35 +212,36 @@ def _divide(views: list[View], precision: str, log: Log) -> tuple[list[View], li
 
 
 def _write(
-    graph: onnx.ModelProto,
+    graph: "onnx.ModelProto",
     folder: Path,
     to: str,
     precision: str,
     calibration: Sequence[View],
     settings: Sequence[runtime.Sensors],
     reference: runtime.Model,
-) -> str:
-    """Write the graph for a runtime; the name of its file."""
+) -> tuple[str, tuple[str, ...]]:
+    """Write the graph for a runtime; the name of its file, and of int8 the parts that stayed in float."""
     from fusionseg.deploy.quantize import halved, quantized
 
+    kept_float: tuple[str, ...] = ()
     plain = folder / "model.onnx"
     if to == "onnx":
         if precision == "fp16":
             graph = halved(graph)
         elif precision == "int8":
-            graph = quantized(graph, reference, calibration, settings)
+            graph, kept_float = quantized(graph, reference, calibration, settings)
         plain.write_bytes(graph.SerializeToString())
-        return plain.name
+        return plain.name, kept_float
     import openvino
 
     plain.write_bytes(graph.SerializeToString())
     # not its converter, which reports to its makers
     model = openvino.Core().read_model(str(plain))
     if precision == "int8":
-        model = quantized(model, reference, calibration, settings)
+        model, kept_float = quantized(model, reference, calibration, settings)
     openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=precision == "fp16")
     plain.unlink()
-    return "model.xml"
+    return "model.xml", kept_float
 
 
 @contextmanager

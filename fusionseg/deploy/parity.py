@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import View, fit_size, prepare
 from fusionseg.deploy.result import ViewResult
-from fusionseg.deploy.runtime import SENSORS, Model, Sensors, mask_sensors
+from fusionseg.deploy.runtime import SENSORS, Model, Sensors
 from fusionseg.labels import IGNORE, ClassTable
 from fusionseg.metrics import Confusion, groups_of, score
 
@@ -29,12 +29,14 @@ class Parity:
         miou_drop: largest loss in mean IoU of points over the sensor settings; None without labels.
         views: how many were compared.
         sensors: setting -> figures.
+        kept_float: of an int8 export the parts of the network that lost too much in eight bits.
     """
 
     agreement: float
     miou_drop: float | None
     views: int
     sensors: dict[str, dict[str, float | None]]
+    kept_float: tuple[str, ...] = ()
 
     def refusal(self, precision: str) -> str | None:
         """Why an export of that precision must not be used, or None if it may."""
@@ -56,6 +58,8 @@ class Parity:
             if figures["miou"] is not None:
                 words.append(f"mIoU of points {figures['miou_torch']:.4f} in PyTorch, {figures['miou']:.4f} exported")
             lines.append(f"  {setting:7}{', '.join(words)}")
+        if self.kept_float:
+            lines.append(f"  in float: {', '.join(self.kept_float)}")
         return "\n".join(lines)
 
 
@@ -152,11 +156,6 @@ def miou(
         return None
     value: float | None = figures["miou_all"] if figures["miou"] is None else figures["miou"]
     return value
-
-
-def masked(views: Sequence[View], settings: Sequence[Sensors]) -> list[View]:
-    """Every view with each sensor setting, those of one view together."""
-    return [mask_sensors(view, setting) for view in views for setting in settings]
 
 
 def _agreement(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> float:
