@@ -24,7 +24,8 @@ class RerunFile(Recording):
 
     ``world/points`` holds the sweep, coloured and named by class; ``world/cameras/NAME`` the calibration of a camera
     and where it stands; below it lie ``image`` and ``labels``. The timelines are ``frame`` and the log's ``time``.
-    rerun knows no lens distortion: where a camera has one, points and image agree in the middle of the image.
+    rerun knows no lens distortion: where a camera has one, points and image agree in the middle of the image. Its tool
+    joins the parts in memory: that of the whole recording is needed once, at the end.
 
     Args:
         path: of the file.
