@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from fusionseg.engine.prune import format_pruning
 from fusionseg.engine.recipe import format_distillation
 
 ROOT = Path(__file__).parent.parent
@@ -18,3 +19,8 @@ def test_distillation_is_what_was_measured() -> None:
     table = rows(format_distillation(report))
     assert len(table) > 15 and "\n".join(table[:6]) in shown
     assert all(line in shown for line in table)
+
+
+def test_pruning_is_what_was_measured() -> None:
+    report = json.loads((ROOT / "docs" / "pruning.json").read_text())
+    assert format_pruning(report) in (ROOT / "README.md").read_text()

@@ -38,6 +38,7 @@ from fusionseg.engine.writer import RunWriter
 from fusionseg.losses import class_weights, counts, total_loss
 from fusionseg.models.build import build_model
 from fusionseg.models.checkpoint import load_fitting, save_checkpoint
+from fusionseg.models.shipped import find_model
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,8 @@ class _Run:
         logger.info("resumed at step %d of %d", self.progress.step, self.steps)
 
     def start_from(self, path: str) -> None:
-        """Take the weights of another model where they fit."""
-        fresh = load_fitting(self.model, path)
+        """Take the weights of another model, a shipped name or a file, where they fit."""
+        fresh = load_fitting(self.model, find_model(path))
         if fresh:
             parts = Counter(name.split(".")[0] for name in fresh)
             logger.info("%s: start anew: %s", path, ", ".join(f"{n} tensors of {part}" for part, n in parts.items()))

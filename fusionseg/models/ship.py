@@ -70,6 +70,9 @@ def _public_config(config: TrainConfig) -> TrainConfig:
         source["path"] = Path(source["path"]).name
     values["data"]["cache"] = None
     values["init"] = values["init"] and Path(values["init"]).name
+    if values["distill"] is not None:
+        values["distill"]["teachers"] = [Path(name).name for name in values["distill"]["teachers"]]
+        values["distill"]["unlabelled"] = []
     return from_dict(TrainConfig, values)
 
 
