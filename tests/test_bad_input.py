@@ -19,7 +19,7 @@ import yaml
 from fusionseg.config import atomic_write, load_config
 from fusionseg.data.images import Images
 from fusionseg.data.log import FrameError, Skipped
-from fusionseg.data.open import open_log
+from fusionseg.data.open import LOADERS, open_log
 from fusionseg.data.points import read_points
 from fusionseg.geometry.camera import Camera, camera_from_dict
 from fusionseg.geometry.transform import check_rigid, rotation_from_quaternion
@@ -570,7 +570,7 @@ def test_a_layout_that_nobody_knows(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
     with pytest.raises(ValueError) as caught:
         open_log(tmp_path)
-    formats = "pandaset, semantickitti, kitti_raw, kitti_object, nuscenes, camvid, cityscapes, plain, images"
+    formats = ", ".join(LOADERS)
     check(caught.value, (f"{tmp_path}: no known log layout; ", "holds readme.txt; ", formats, "--help", "--format"))
     for i in range(9):
         (tmp_path / f"part{i}").mkdir()
