@@ -130,7 +130,8 @@ class ModelConfig:
 class AugmentConfig:
     """Probabilities and ranges of the joint augmentation; angles in degrees.
 
-    ``calibration_jitter_deg`` turns the points about each camera axis in a ``calibration_jitter_share`` of the views.
+    ``calibration_jitter_deg`` turns the points about each camera axis in a ``calibration_jitter_share`` of the views;
+    ``thin_lidar`` is the share of views whose LiDAR loses bands of beams.
     """
 
     flip: float = 0.5
@@ -144,10 +145,11 @@ class AugmentConfig:
     drop_lidar: float = 0.25
     calibration_jitter_deg: float = 0.0
     calibration_jitter_share: float = 0.5
+    thin_lidar: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self, 0, 1, "flip", "photometric", "point_dropout", "drop_image", "drop_lidar")
-        _check(self, 0, 1, "calibration_jitter_share")
+        _check(self, 0, 1, "calibration_jitter_share", "thin_lidar")
         _check(self, 0, math.inf, "rotation_deg", "lidar_jitter_m", "calibration_jitter_deg")
         _check(self, 0, math.inf, "scale", above=True)
         if self.crop is not None:
@@ -198,6 +200,8 @@ class DistillConfig:
         attention: attention transfer of that feature.
         temperature: of ``dist`` and ``kl``.
         any_sensor: teach views whose camera or LiDAR was taken from the student too; the teacher always sees both.
+        gaps: teach the pixels of a labelled view that carry no label too. A teacher that learnt from the same points is
+            arbitrary there (between the rings, beyond the range); one that learnt from dense labels is not.
         flip: the teacher's answer is the mean over the view and its mirror image.
         confidence: what the teacher must give its class, to be heeded where there are no labels.
         unlabelled: logs without labels (or whose labels are not to be used).
@@ -212,6 +216,7 @@ class DistillConfig:
     attention: float = 0.0
     temperature: float = 1.0
     any_sensor: bool = True
+    gaps: bool = True
     flip: bool = True
     confidence: float = 0.7
     unlabelled: tuple[SourceConfig, ...] = ()

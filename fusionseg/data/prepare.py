@@ -60,6 +60,7 @@ class View:
         supervised: (M,) bool, visible and measured at most 50 ms from the image (pixels may learn from it); or None.
         labels: (M,) uint8, or None.
         pixel_labels: (H, W) uint8, or None.
+        measured: (M,) bool, the points that are input, where the others are places to label; None where all are.
         lidar_present: False where the network must do without LiDAR; the points then are places to label, no input.
         teaching: what a teacher says of the pixels, or None.
         teacher_points: (M, K) float16 logits of that teacher, NaN where it does not know; or None.
@@ -77,6 +78,7 @@ class View:
     intensity: NDArray[np.float32]
     visible: NDArray[np.bool_] | None = None
     supervised: NDArray[np.bool_] | None = None
+    measured: NDArray[np.bool_] | None = None
     labels: NDArray[np.uint8] | None = None
     pixel_labels: NDArray[np.uint8] | None = None
     lidar_present: bool = True
@@ -209,7 +211,7 @@ def encode(view: View, stride: int) -> Inputs:
     # fmin and fmax take the number where the other is NaN
     height = np.fmax(np.fmin(view.height_m, 12.0), -3.0) * np.float32(0.25)
     intensity = np.fmin(np.fmax(view.intensity, 0.0), 1.0)
-    nearest = nearest_per_cell(cell, depth, rows * columns)
+    nearest = _nearest_measured(cell, depth, rows * columns, view.measured)
     filled = np.flatnonzero(nearest >= 0)
     chosen = nearest.take(filled)
     range_of_cell = range_m.take(chosen)
@@ -219,11 +221,14 @@ def encode(view: View, stride: int) -> Inputs:
     raster[3][filled] = y.take(chosen) / range_of_cell
     raster[4][filled] = height.take(chosen)
     raster[5][filled] = intensity.take(chosen)
-    raster[6] = np.log1p(np.bincount(cell, minlength=rows * columns)) * np.float32(0.5)
+    counted = cell if view.measured is None else cell[view.measured]
+    raster[6] = np.log1p(np.bincount(counted, minlength=rows * columns)) * np.float32(0.5)
     # the first depth of each cell, spread back to the cell's points
     surface = np.ones(rows * columns, dtype=np.float32)
     surface[filled] = depth.take(chosen)
     log_ratio = np.log(depth / surface.take(cell))
+    if view.measured is not None:
+        log_ratio[~view.measured] = 0.0
     np.maximum.at(raster[7], cell, log_ratio)
     if stride != CELL_STRIDE:
         cell = cells(view.uv, view.camera.width, view.camera.height, CELL_STRIDE)
@@ -233,6 +238,16 @@ def encode(view: View, stride: int) -> Inputs:
     within = (view.uv + 0.5) * np.float32(1.0 / CELL_STRIDE)
     np.subtract(within, np.floor(within) + 0.5, out=points[:, 4:])
     return Inputs(raster.reshape(-1, rows, columns), points, cell)
+
+
+def _nearest_measured(
+    cell: NDArray[np.int32], depth: NDArray[np.float32], count: int, measured: NDArray[np.bool_] | None
+) -> NDArray[np.int32]:
+    """``nearest_per_cell`` among the measured points, as rows of all of them."""
+    if measured is None:
+        return nearest_per_cell(cell, depth, count)
+    rows = np.append(np.flatnonzero(measured), -1).astype(np.int32)  # the last is what -1, no point, stands for
+    return rows[nearest_per_cell(cell[rows[:-1]], depth[rows[:-1]], count)]
 
 
 def stride_labels(pixel_labels: NDArray[np.uint8] | None, height: int, width: int, stride: int) -> NDArray[np.uint8]:

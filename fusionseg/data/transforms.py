@@ -24,6 +24,8 @@ BRIGHTNESS = 0.3
 CONTRAST = 0.3
 SATURATION = 0.4
 HUE_DEG = 10.0
+# of the bands in which a LiDAR is thinned: two cells of the logits
+THINNEST_PX = 8.0
 
 _POINT_ARRAYS = (
     "index",
@@ -33,6 +35,7 @@ _POINT_ARRAYS = (
     "intensity",
     "visible",
     "supervised",
+    "measured",
     "labels",
     "teacher_points",
 )
@@ -53,6 +56,8 @@ def augment(view: View, config: AugmentConfig, rng: np.random.Generator) -> View
         view = jitter_range(view, config.lidar_jitter_m, rng)
     if config.point_dropout:
         view = drop_points(view, float(rng.uniform(0, config.point_dropout)), rng)
+    if config.thin_lidar and rng.random() < config.thin_lidar:
+        view = thin_lidar(view, rng)
     if view.image is not None and rng.random() < config.photometric:
         view = replace(view, image=photometric(view.image, rng))
     return drop_sensor(view, config.drop_image, config.drop_lidar, rng)
@@ -133,6 +138,19 @@ def jitter_range(view: View, sigma_m: float, rng: np.random.Generator) -> View:
 def drop_points(view: View, share: float, rng: np.random.Generator) -> View:
     """The view without a random share of its points."""
     return _keep(view, rng.random(len(view.index), dtype=np.float32) >= share)
+
+
+def thin_lidar(view: View, rng: np.random.Generator) -> View:
+    """The view of a LiDAR with fewer beams: the points in a random half of the bands of image rows are no input.
+
+    They stay as places to label. So pixels between the rings, below the lowest beam and above the highest, where no
+    recorded log has a label, learn from what the missing beams saw there.
+    """
+    height = view.camera.height
+    band = np.exp(rng.uniform(np.log(THINNEST_PX), np.log(max(THINNEST_PX, height / 2))))
+    row = ((view.uv[:, 1] + rng.uniform(0, band)) / band).astype(np.intp)
+    lost = rng.random(int(height / band) + 2) < rng.uniform(0.25, 0.75)
+    return replace(view, measured=~lost[row.clip(0, len(lost) - 1)])
 
 
 def drop_sensor(view: View, drop_image: float, drop_lidar: float, rng: np.random.Generator) -> View:

@@ -86,9 +86,22 @@ class Distiller(nn.Module):
 
     def _pixels(self, output: Output, batch: Batch, said: TeacherBatch, views: Tensor) -> _Rows:
         heeded = (said.pixel_weight > 0) & self._sure(said.pixels.movedim(1, -1), batch) & views[:, None, None]
+        if not self.config.gaps:
+            heeded &= self._labelled_cells(batch)
         rows = _some(heeded.flatten())
         student, teacher = (t.movedim(1, -1).flatten(0, 2)[rows] for t in (output.pixels, said.pixels))
         return _Rows(student, teacher)
+
+    def _labelled_cells(self, batch: Batch) -> Tensor:
+        """(B, h, w) bool, the cells of labels and labelled points (turned ones too), and all of a view without any."""
+        labelled = batch.pixel_labels != IGNORE
+        view, point = ((batch.cell >= 0) & (batch.point_labels != IGNORE)).nonzero(as_tuple=True)
+        labelled.flatten(1)[view, batch.cell[view, point]] = True
+        return labelled | ~self._labelled_views(batch)[:, None, None]
+
+    def _labelled_views(self, batch: Batch) -> Tensor:
+        """(B,) bool."""
+        return (batch.point_labels != IGNORE).any(dim=1) | (batch.pixel_labels != IGNORE).flatten(1).any(dim=1)
 
     def _points(self, output: Output, batch: Batch, said: TeacherBatch, views: Tensor) -> _Rows:
         heeded = (said.point_weight > 0) & (batch.cell >= 0) & self._sure(said.points, batch) & views[:, None]
@@ -97,7 +110,7 @@ class Distiller(nn.Module):
 
     def _sure(self, logits: Tensor, batch: Batch) -> Tensor:
         """Where a view has no labels of its own, only an answer above the threshold counts; logits (B, ..., K)."""
-        labelled = (batch.point_labels != IGNORE).any(dim=1) | (batch.pixel_labels != IGNORE).flatten(1).any(dim=1)
+        labelled = self._labelled_views(batch)
         if bool(labelled.all()):
             return torch.ones_like(logits[..., 0], dtype=torch.bool)
         sure = logits.softmax(dim=-1).amax(dim=-1) >= self.config.confidence

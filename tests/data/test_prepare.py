@@ -1,5 +1,7 @@
 """From a sample to network inputs, with answers made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,23 @@ def test_the_nearest_point_of_a_cell_wins_and_the_other_knows_its_step() -> None
     np.testing.assert_allclose(step, [np.log(4), 0], atol=1e-6)
     np.testing.assert_array_equal(inputs.raster[:, inputs.raster[0] == 0], 0)
     assert (np.abs(inputs.points[:, -2:]) <= 0.5).all()
+
+
+def test_points_that_are_not_measured_are_no_input_but_have_features() -> None:
+    points = np.array([[20, 0, 0, 0.9], [5, 0, 0, 0.1], [10, 3, 0, 0.5]], dtype=np.float32)
+    view = prepare(make_sample(points), (96, 128))
+    thin = encode(replace(view, measured=np.array([True, False, False])), 4)
+    alone = encode(prepare(make_sample(points[:1]), (96, 128)), 4)
+    np.testing.assert_array_equal(thin.raster, alone.raster)
+    full = encode(view, 4)
+    step = POINT_FEATURES.index("log_depth_ratio")
+    np.testing.assert_array_equal(thin.points[:, :step], full.points[:, :step])
+    np.testing.assert_array_equal(thin.points[:, step], 0)
+    np.testing.assert_array_equal(thin.cell, full.cell)
+    assert not encode(replace(view, measured=np.zeros(3, dtype=bool)), 4).raster.any()
+    whole = encode(replace(view, measured=np.ones(3, dtype=bool)), 4)
+    for ours, theirs in zip(vars(whole).values(), vars(full).values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_inputs_do_not_depend_on_where_the_lidar_sits() -> None:

@@ -19,6 +19,7 @@ from fusionseg.data.transforms import (
     photometric,
     rotate,
     scale_crop,
+    thin_lidar,
 )
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.projection import in_view
@@ -177,6 +178,22 @@ def test_point_dropout_takes_its_share() -> None:
     after = drop_points(view, 0.3, np.random.default_rng(0))
     assert len(after.index) / len(view.index) == pytest.approx(0.7, abs=0.05)
     np.testing.assert_array_equal(after.uv, view.uv[after.index])
+
+
+def test_a_thinned_lidar_loses_whole_bands_and_keeps_their_labels() -> None:
+    view = make_view(CAMERAS["pinhole"], 4000)
+    shares = []
+    for seed in range(40):
+        thin = thin_lidar(view, np.random.default_rng(seed))
+        assert thin.measured is not None and thin.labels is view.labels and thin.supervised is view.supervised
+        shares.append(thin.measured.mean())
+        rows = np.floor(view.uv[:, 1])
+        # a band is eight rows at least: where a row has both kinds, a band ends, and that is in every eighth at most
+        mixed = sum(len(set(thin.measured[rows == row])) == 2 for row in range(H))
+        assert mixed <= H / 8 + 1
+    assert 0.35 < np.mean(shares) < 0.65 and np.std(shares) > 0.1
+    view = scale_crop(thin, 1.5, (40, 60), np.random.default_rng(0))
+    assert view.measured is not None and len(view.measured) == len(view.index)
 
 
 def test_sensor_dropout_frequencies_and_never_both() -> None:

@@ -19,11 +19,13 @@ from fusionseg.data.open import open_log
 from fusionseg.data.prepare import View, prepare
 from fusionseg.data.transforms import augment, jitter_calibration
 from fusionseg.engine.dataset import TrainingViews
+from fusionseg.engine.distill import Distiller
 from fusionseg.engine.recipe import distil, format_distillation, gains
 from fusionseg.engine.teacher import Answer, Answers, FunctionTeacher, ModelTeacher, load_teacher
 from fusionseg.engine.train import train
 from fusionseg.labels import DRIVING12
 from fusionseg.models.checkpoint import load_checkpoint
+from fusionseg.models.segmenter import Output
 
 K = len(DRIVING12)
 CHANGED = DRIVING12.names[::-1]
@@ -231,6 +233,28 @@ def test_unlabelled_views_are_taught_above_the_threshold(
     assert (batch.point_labels == 255).all() and batch.teacher is not None
     train(config, tmp_path / "run")
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
+
+
+def test_without_gaps_the_teacher_speaks_where_labels_are(view: View) -> None:
+    """A wrong answer between the points costs something, or nothing."""
+    answered = Answers(Positions(), DRIVING12.names, None, False).teach(view, view)
+    batch = collate([answered], 4)
+    assert batch.teacher is not None
+    labelled = batch.pixel_labels[0].flatten() != 255
+    labelled[batch.cell[0][batch.point_labels[0] != 255]] = True
+    labelled = labelled.reshape(batch.teacher.pixels.shape[-2:])
+    assert 0.02 < labelled.float().mean() < 0.98
+    output = Output(batch.teacher.pixels.clone(), batch.teacher.points)
+    output.pixels[:, :, ~labelled] = output.pixels[:, :, ~labelled].flip(1)
+    costs = [
+        float(Distiller(DistillConfig(dist=0.0, kl=1.0, gaps=gaps), 4, None)(output, batch).total)
+        for gaps in (True, False)
+    ]
+    assert costs[0] > 1.0 and costs[1] == pytest.approx(0.0, abs=1e-5)
+    unlabelled = replace(batch, point_labels=torch.full_like(batch.point_labels, 255))
+    unlabelled = replace(unlabelled, pixel_labels=torch.full_like(batch.pixel_labels, 255))
+    config = DistillConfig(dist=0.0, kl=1.0, gaps=False, confidence=0.0)
+    assert float(Distiller(config, 4, None)(output, unlabelled).total) > 1.0
 
 
 def test_turned_points_teach_no_pixel(view: View) -> None:
