@@ -36,8 +36,10 @@ class Layer:
 
 
 def count_parameters(network: "nn.Module") -> int:
-    """How many numbers the network has learned."""
-    return sum(tensor.numel() for tensor in network.parameters())
+    """How many learned numbers labelling needs: those of the heads that only training uses are left out."""
+    from fusionseg.models.segmenter import AUXILIARY
+
+    return sum(tensor.numel() for name, tensor in network.named_parameters() if not name.startswith(AUXILIARY))
 
 
 def count_macs(forward: Callable[[], object]) -> int:

@@ -25,6 +25,7 @@ from fusionseg.config import atomic_write
 from fusionseg.data.collate import collate
 from fusionseg.data.prepare import Teaching, View
 from fusionseg.data.transforms import flip
+from fusionseg.deploy.costs import count_parameters
 from fusionseg.losses.distillation import match_classes
 from fusionseg.models.checkpoint import load_checkpoint
 from fusionseg.models.segmenter import Output
@@ -110,7 +111,7 @@ class ModelTeacher:
     @property
     def parameters(self) -> int:
         """Of one of the models."""
-        return sum(p.numel() for p in self.models[0].parameters())
+        return count_parameters(self.models[0])
 
     def __call__(self, view: View) -> Answer:
         """The mean of what the models say; the feature is the first model's."""

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fusionseg.config import TrainConfig, save_config
 from fusionseg.data.collate import Batch
 from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
+from fusionseg.deploy.costs import count_parameters
 from fusionseg.engine.dataset import TrainingViews, prefetch
 from fusionseg.engine.distill import Distiller
 from fusionseg.engine.distributed import (
@@ -304,7 +305,7 @@ class _Run:
 
 
 def _warn_of_small_teacher(student: nn.Module, teacher: ModelTeacher) -> None:
-    count = sum(p.numel() for p in student.parameters())
+    count = count_parameters(student)
     if count > teacher.parameters:
         logger.warning(
             "the student has %d parameters, its teacher %d; is it the wrong way round?", count, teacher.parameters

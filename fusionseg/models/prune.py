@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from fusionseg.models.fusion import CrossAttention
-from fusionseg.models.segmenter import Segmenter
-
-_AUXILIARY = ("image_head.", "lidar_head.")
+from fusionseg.models.segmenter import AUXILIARY, Segmenter
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def narrow(wide: Segmenter, slim: Segmenter, scores: Mapping[str, Tensor]) -> No
         axes.setdefault(axis.tensor, []).append(axis)
     filled = {}
     for name in own:
-        if name.startswith(_AUXILIARY):
+        if name.startswith(AUXILIARY):
             continue
         if name not in tensors:
             raise ValueError(f"{name} is not in the model to prune; change widths only")

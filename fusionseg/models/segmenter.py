@@ -12,6 +12,8 @@ from fusionseg.models.image_encoder import STRIDES, ImageEncoder
 from fusionseg.models.lidar_encoder import LidarEncoder
 
 PAD_MULTIPLE = 32
+# what the names of the weights that only training uses begin with
+AUXILIARY = ("image_head.", "lidar_head.")
 
 
 class Output(NamedTuple):

@@ -16,11 +16,10 @@ from pathlib import Path
 from fusionseg.config import TrainConfig, atomic_write, from_dict, load_config, to_dict
 from fusionseg.models.build import build_model
 from fusionseg.models.checkpoint import Checkpoint, load_checkpoint, model_inputs, save_checkpoint
-from fusionseg.models.segmenter import Segmenter
+from fusionseg.models.segmenter import AUXILIARY, Segmenter
 from fusionseg.models.shipped import WEIGHTS, About, Card, shipped_names
 
 MAX_BYTES = 10_000_000
-AUXILIARY = ("image_head.", "lidar_head.")
 _NON_COMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 
 

@@ -1,10 +1,13 @@
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from fusionseg.config import ModelConfig
 from fusionseg.deploy.costs import count_macs, count_parameters, profile
+from fusionseg.models.build import build_model
 
 
 class Slow(nn.Module):
@@ -46,3 +49,13 @@ def test_a_layer_owns_what_it_does_itself():
     assert by_name[""].ms < layers[0].ms
     one = by_name["parts.0"].as_dict()
     assert one["macs_per_s"] * one["ms"] / 1e3 == pytest.approx(one["macs"])
+
+
+def test_heads_that_only_training_uses_are_not_counted():
+    narrow = ModelConfig(image_encoder="mobilenetv3_small_050", pretrained=False)
+    trained, bare = (
+        build_model(replace(narrow, auxiliary=auxiliary), classes=12, raster_channels=8, point_features=6)
+        for auxiliary in (True, False)
+    )
+    assert sum(map(torch.numel, trained.parameters())) > sum(map(torch.numel, bare.parameters()))
+    assert count_parameters(trained) == count_parameters(bare) == sum(map(torch.numel, bare.parameters()))
