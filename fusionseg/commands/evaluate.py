@@ -29,6 +29,9 @@ def add(commands: Any) -> None:
         "--min-count", type=count, default=2000, metavar="N", help="points a class needs to be in miou"
     )
     command.add_argument("--oracle", action="store_true", help="add what the true label of each 4-px cell would score")
+    command.add_argument(
+        "--withheld", action="store_true", help="add pixels between the beams: at points withheld from the network"
+    )
     command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
 
 
@@ -55,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             sensors=SENSORS if args.sensors == "all" else (args.sensors,),
             min_count=args.min_count,
             oracle=args.oracle,
+            withheld=args.withheld,
             strict=args.strict,
             progress=lambda done, total: progress.advance(),
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusionseg.data.log import FrameError, Log, Skipped
 from fusionseg.data.prepare import View, prepare_frame
+from fusionseg.data.transforms import thin_lidar
 from fusionseg.deploy.result import HEAD_STRIDE, PointLabels, ViewResult, merge_views
 from fusionseg.deploy.runtime import SENSORS, Model, Sensors
 from fusionseg.geometry.projection import cells, nearest_per_cell
@@ -82,6 +83,7 @@ def evaluate(
     sensors: Sequence[Sensors] = SENSORS,
     min_count: int = 2000,
     oracle: bool = False,
+    withheld: bool = False,
     strict: bool = True,
     views: Views | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -91,7 +93,9 @@ def evaluate(
     Points are the returns inside at least one selected image, each counted once per sweep with the label of its most
     confident view; pixels are scored at their labels' own size. A setting whose sensor the log lacks is null, and so
     is ``pixels`` without dense labels. ``oracle`` adds the mean IoU when every point takes the true label of the
-    nearest point in its stride-4 cell: what the z-buffer alone would allow at the input size.
+    nearest point in its stride-4 cell: what the z-buffer alone would allow at the input size. ``withheld`` scores the
+    pixels that no label of a log reaches, those between the beams: bands of beams are taken from both sensors' input
+    (``thin_lidar``, seeded), and the points in them that nothing hides say what their pixels should have been.
 
     Args:
         model: what predicts.
@@ -101,6 +105,7 @@ def evaluate(
         sensors: settings to score, of ``both``, ``camera``, ``lidar``.
         min_count: ground-truth points (pixels) a class needs to enter ``miou``.
         oracle: compute the cell oracle too.
+        withheld: score pixels at withheld points too; needs both sensors.
         strict: raise on an unreadable frame instead of naming it under ``frames.skipped``.
         views: gives the prepared views of a frame (a cache's ``views``) in place of preparing them here.
         progress: called with (frames done, frames in all).
@@ -115,8 +120,11 @@ def evaluate(
     names = _select_cameras(log, cameras)
     scored = _possible(log, sensors)
     _check_labels(log, numbers[:LABELS_WITHIN], names)
+    if withheld and not (log.has_images and log.has_lidar):
+        raise ValueError(f"{log.name} has one sensor; withheld points need camera and LiDAR")
     counts = {setting: _Counts(log.table) for setting in scored}
     oracle_frames: list[Confusion] = []
+    withheld_frames: list[Confusion] = []
     skipped: list[Skipped] = []
     for done, number in enumerate(numbers):
         try:
@@ -134,6 +142,8 @@ def evaluate(
             counts[setting].add(truth, labels, results)
         if oracle:
             oracle_frames.append(_oracle(prepared, truth, log.table))
+        if withheld:
+            withheld_frames.append(_withheld(model, prepared, log.table))
         if progress is not None:
             progress(done + 1, len(numbers))
     totals = next((item.totals() for item in counts.values()), Confusion(log.table).counts.sum(axis=1))
@@ -146,6 +156,8 @@ def evaluate(
     report["cameras"] = list(names)
     if oracle:
         report["oracle"] = {"points": score(oracle_frames, groups, min_count)}
+    if withheld:
+        report["withheld"] = {"pixels": score(withheld_frames, groups, min_count)}
     return report
 
 
@@ -264,6 +276,19 @@ def _oracle(views: Sequence[View], truth: _Truth, table: ClassTable) -> Confusio
         merged.add(number, view.index[known], class_of[view.labels[known][nearest]], depth[nearest] / depth)
     confusion = Confusion(table)
     confusion.add(truth.labels, merged.points[truth.rows])
+    return confusion
+
+
+def _withheld(model: Model, views: Sequence[View], table: ClassTable) -> Confusion:
+    """The pixels' classes at points whose beams the network did not get."""
+    thinned = [thin_lidar(view, np.random.default_rng([view.frame, i])) for i, view in enumerate(views)]
+    confusion = Confusion(table)
+    for view, result in zip(thinned, model.predict_views(thinned, "both"), strict=True):
+        if view.labels is None or view.measured is None or view.supervised is None:
+            continue
+        asked = ~view.measured & view.supervised
+        cell = cells(view.uv[asked], view.camera.width, view.camera.height, HEAD_STRIDE)
+        confusion.add(view.labels[asked], result.pixels.reshape(-1)[cell])
     return confusion
 
 

@@ -28,6 +28,9 @@ def format_report(report: dict[str, Any]) -> str:
             scores["cell oracle"] = report["oracle"]["points"]
         if scores:
             lines += ["", *_table(title, scores, report["classes"], report["min_count"])]
+    if report.get("withheld", {}).get("pixels"):
+        scores = {"both": report["withheld"]["pixels"]}
+        lines += ["", *_table("pixels at withheld points", scores, report["classes"], report["min_count"])]
     if not any(s is not None and any(s.values()) for s in report["sensors"].values()):
         lines.append("  no labels to score against")
     if report["merged"]:

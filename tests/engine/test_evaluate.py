@@ -237,6 +237,27 @@ def test_the_oracle_gives_each_point_the_label_of_its_cell() -> None:
     assert figures["accuracy"] == 1.0
 
 
+def test_withheld_points_judge_the_pixels_that_did_without_them() -> None:
+    ready = model({"ahead": (0, 0.5), "left": (2, 0.4)})
+    report = evaluate(ready, TinyLog(), sensors=("both",), withheld=True, min_count=1)
+    seen = [view for view in ready.session.seen if view.measured is not None]  # type: ignore[attr-defined]
+    assert len(seen) == 6 and any(view.measured.any() for view in seen)
+    asked = [
+        (0 if view.camera_name == "ahead" else 2, label)
+        for view in seen
+        for label in view.labels[~view.measured & view.supervised]
+    ]
+    figures = report["withheld"]["pixels"]
+    assert sum(figures["counts"].values()) == len(asked) > 0
+    # labels 0 to 3 stand for one class each in the table of the tiny log
+    assert figures["accuracy"] == pytest.approx(np.mean([answer == label for answer, label in asked]))
+    assert "pixels at withheld points" in format_report(report)
+    log = TinyLog()
+    log.has_images = False
+    with pytest.raises(ValueError, match="one sensor"):
+        evaluate(ready, log, withheld=True)
+
+
 def test_the_answer_is_plain_json_with_the_keys_of_the_contract() -> None:
     report = evaluate(model({}), TinyLog(), min_count=1)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
