@@ -17,6 +17,8 @@ from fusionseg.labels import ClassTable
 FORMAT = "fusionseg.export.1"
 MANIFEST, CLASSES, CONFIG, PARITY = "manifest.json", "classes.json", "config.yaml", "parity.json"
 PRECISIONS = ("fp32", "fp16", "int8")
+BF16 = "bf16"
+"""Not stored: what OpenVINO can compute float weights in."""
 INPUTS = ("image", "lidar", "present", "points", "cell")
 OUTPUTS = ("pixels", "point_labels", "confidence")
 PAD_MULTIPLE = 32
@@ -62,6 +64,12 @@ class Manifest:
                 raise ValueError(f"file {file!r} leaves the folder; expected bare names")
         if self.model not in self.sha256:
             raise ValueError(f"there is no checksum of {self.model}")
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What it can be run in, its own first."""
+        in_float = self.runtime == "openvino" and self.precision != "int8"
+        return (self.precision, BF16) if in_float else (self.precision,)
 
 
 @dataclass(frozen=True, eq=False)

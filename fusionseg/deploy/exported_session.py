@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusionseg.data.prepare import View
 from fusionseg.data.stack import Stack, stack
-from fusionseg.deploy.exported import PAD_MULTIPLE, POINT_BUCKET, Exported
+from fusionseg.deploy.exported import BF16, PAD_MULTIPLE, POINT_BUCKET, Exported
 from fusionseg.deploy.result import Answer
 
 Feeds = dict[str, NDArray[np.generic]]
@@ -46,14 +46,15 @@ class ExportedSession:
     Args:
         exported: whose graph it is.
         name: of the runtime.
+        precision: of what it computes.
         run: the graph.
         views_at_once: how many views it labels together fastest.
     """
 
-    def __init__(self, exported: Exported, name: str, run: Run, views_at_once: int) -> None:
+    def __init__(self, exported: Exported, name: str, precision: str, run: Run, views_at_once: int) -> None:
         self.manifest = exported.manifest
         self.name = name
-        self.precision = exported.manifest.precision
+        self.precision = precision
         self.views_at_once = 1 if exported.manifest.fixed else views_at_once
         self._run = run
 
@@ -97,16 +98,19 @@ def padded(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def open_export(exported: Exported, runtime: str | None, hardware: Hardware) -> ExportedSession:
+def open_export(
+    exported: Exported, runtime: str | None, hardware: Hardware, precision: str | None = None
+) -> ExportedSession:
     """What runs an exported model.
 
     Args:
         exported: the model.
         runtime: ``onnxruntime``, ``openvino`` or ``tensorrt``; None for the one it was exported to.
         hardware: where to run it.
+        precision: one of its manifest's ``precisions``; None for its own.
 
     Raises:
-        ValueError: it was exported to another runtime, a package is missing, or the hardware.
+        ValueError: it was exported to another runtime or precision, a package is missing, or the hardware.
     """
     runtime = runtime or exported.manifest.runtime
     file = exported.manifest.runtime
@@ -118,19 +122,28 @@ def open_export(exported: Exported, runtime: str | None, hardware: Hardware) -> 
             if runtime != "torch"
             else f"{exported.folder}: was exported to {file}, torch runs checkpoints (.safetensors); leave runtime out"
         )
+    own = exported.manifest.precision
+    precision = precision or own
+    if precision not in exported.manifest.precisions:
+        advice = (
+            "bf16 runs exports that were made with --to openvino in fp32 or fp16"
+            if precision == BF16
+            else f"leave precision out, or export the model with --precision {precision}"
+        )
+        raise ValueError(f"{exported.folder}: was exported to {file} in {own}, not {precision}; {advice}")
     run: Run
     try:
         if runtime == "openvino":
             from fusionseg.deploy.openvino_session import open_openvino
 
-            run = open_openvino(exported.model, hardware)
+            run = open_openvino(exported.model, hardware, bf16=precision == BF16)
         else:
             from fusionseg.deploy.onnx_session import open_onnx
 
             run = open_onnx(exported.model, hardware, tensorrt=runtime == "tensorrt")
     except ImportError as error:
         raise missing_package(error.name or runtime) from error
-    return ExportedSession(exported, runtime, run, 1 if hardware.device == "cpu" else 6)
+    return ExportedSession(exported, runtime, precision, run, 1 if hardware.device == "cpu" else 6)
 
 
 def missing_package(name: str) -> ValueError:

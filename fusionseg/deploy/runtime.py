@@ -367,7 +367,8 @@ def load(
             runs the file.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads of the network in this process, or None to leave them as they are.
-        precision: of torch on a GPU ``fp32``, ``bf16`` or ``fp16``; of an export the one it was made with, or None.
+        precision: of torch on a GPU ``fp32``, ``bf16`` or ``fp16``; of an export the one it was made with, or None, or
+            of one to OpenVINO in fp32 or fp16 ``bf16``, where the processor has units for it (AVX512-BF16, AMX).
         compiled: let torch.compile make one program of a checkpoint's network.
 
     Raises:
@@ -401,14 +402,9 @@ def load(
 def _load_export(path: Path, runtime: str | None, hardware: Hardware, precision: str | None, compiled: bool) -> Model:
     exported = read_export(path)
     manifest = exported.manifest
-    if precision not in (None, manifest.precision):
-        raise ValueError(
-            f"{path}: was exported in {manifest.precision}, not {precision}; leave precision out, or export the model "
-            f"with --precision {precision}"
-        )
     if compiled:
         raise ValueError(f"{path}: is an export, torch.compile takes checkpoints; leave compiled out")
-    session = open_export(exported, runtime, hardware)
+    session = open_export(exported, runtime, hardware, precision)
     return Model(session, table=exported.table, size=manifest.size, name=manifest.name, classes=manifest.classes)
 
 

@@ -25,7 +25,7 @@ from fusionseg.data.log import Log
 from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS
 from fusionseg.deploy import export as exporting
 from fusionseg.deploy.exported import read_export, write_description
-from fusionseg.deploy.parity import pick_views
+from fusionseg.deploy.parity import compare, pick_views
 from fusionseg.deploy.runtime import SENSORS, Model, load
 from fusionseg.deploy.torch_session import TorchSession
 from fusionseg.labels import DRIVING12
@@ -250,7 +250,12 @@ def test_a_model_that_reads_files_elsewhere_is_refused(copy: Path, location: str
         ("onnx", {"runtime": "openvino"}, "was exported to onnxruntime, openvino cannot run it"),
         ("openvino", {"runtime": "tensorrt"}, "was exported to openvino, tensorrt cannot run it"),
         ("onnx", {"runtime": "torch"}, "torch runs checkpoints"),
-        ("onnx", {"precision": "int8"}, "was exported in fp32, not int8"),
+        (
+            "onnx",
+            {"precision": "int8"},
+            "was exported to onnxruntime in fp32, not int8; leave precision out",
+        ),
+        ("onnx", {"precision": "bf16"}, "not bf16; bf16 runs exports that were made with --to openvino"),
         ("onnx", {"compiled": True}, "torch.compile takes checkpoints"),
         ("onnx", {"runtime": "tensorrt"}, "tensorrt needs a GPU"),
         ("onnx", {"device": "abacus"}, "device 'abacus'"),
@@ -263,6 +268,31 @@ def test_a_model_that_reads_files_elsewhere_is_refused(copy: Path, location: str
 def test_what_cannot_run_together_is_named(exports: Exports, model: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load((exports.folders | {"torch": exports.checkpoint})[model], **options)  # type: ignore[arg-type]
+
+
+def test_bf16_changes_few_labels(exports: Exports, original: Model, log: Log) -> None:
+    import openvino
+
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16 units")
+    model = load(exports.folders["openvino"], runtime="openvino", precision="bf16")
+    assert model.session.precision == "bf16"
+    parity = compare(original, model, pick_views(log, original, 3), SENSORS)
+    # rounded answers (so bfloat16 was used), yet nearly always of the same class: a trained network is surer of it
+    assert (parity.sensors["both"]["confidence_difference"] or 0) > 1e-4
+    assert parity.agreement > 0.9
+
+
+def test_bf16_on_a_processor_without_it_is_refused(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    class Old(openvino.Core):  # type: ignore[misc]
+        def get_property(self, *_: object) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", Old)
+    with pytest.raises(ValueError, match=r"precision bf16 needs a processor with AVX512-BF16 or AMX"):
+        load(exports.folders["openvino"], precision="bf16")
 
 
 def test_a_gpu_that_is_not_there_is_named(exports: Exports) -> None:
