@@ -1,4 +1,4 @@
-"""``fusionseg replay``: every frame of a log in order."""
+"""``fusionseg replay``: every frame of a log in order, or of several logs."""
 
 import argparse
 import sys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     command = add_command(commands, "replay", run, "label every frame of a log in order")
-    command.add_argument("log", metavar="LOG", help="folder (or video) of a log")
+    command.add_argument("logs", metavar="LOG", nargs="+", help="folder (or video) of a log; several go to workers")
     add_model_name(command)
     add_log_options(command)
     add_model_options(command, ("both", "camera", "lidar"))
@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
     command.add_argument("--size", type=size, metavar="HxW", help="size of the network input; default the model's")
     _add_timing(command)
     _add_sinks(command)
+    _add_fleet(command)
     command.add_argument(
         "--report", action="store_true", help="write report.html; labels each frame with each sensor alone too"
     )
@@ -68,6 +69,17 @@ def _add_sinks(command: Parser) -> None:
     )
 
 
+def _add_fleet(command: Parser) -> None:
+    """Options that say who replays several logs; one log with any of them is a fleet of one."""
+    command.add_argument(
+        "--engine", choices=["local", "ray"], help="who replays several logs; default local: processes"
+    )
+    command.add_argument(
+        "--workers", type=count, metavar="N", help="of several logs, how many at a time; default 1 a core"
+    )
+    command.add_argument("--address", metavar="A", help="of the Ray cluster; default: one of this machine is started")
+
+
 def _add_timing(command: Parser) -> None:
     """Options that choose frames by time, and the speed."""
     command.add_argument("--start", type=float, metavar="S", help="seconds after the first of --frames to begin at")
@@ -80,6 +92,17 @@ def _add_timing(command: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    if args.pace and args.report:
+        raise ValueError("--report labels each frame three times, too slow for the deadlines of --pace; leave one out")
+    if len(args.logs) > 1 or any(value is not None for value in (args.engine, args.workers, args.address)):
+        from fusionseg.commands.fleet import run_several
+
+        return run_several(args)
+    args.log = args.logs[0]
+    return _run_one(args)
+
+
+def _run_one(args: argparse.Namespace) -> int:
     from fusionseg.engine.progress import Progress
     from fusionseg.models.shipped import find_model
     from fusionseg.replay.expect import parse_expectation
@@ -91,11 +114,9 @@ def run(args: argparse.Namespace) -> int:
     expected = [parse_expectation(text) for text in args.expect]
     if args.resume and not args.out:
         raise ValueError("--resume needs the folder of the replay to go on with; name it with --out")
-    if args.pace and args.report:
-        raise ValueError("--report labels each frame three times, too slow for the deadlines of --pace; leave one out")
     model = load_model(args)
     log = open_unscored(model, args)
-    plan = _plan(args, log)
+    plan = plan_of(args, log)
     check_plan(log, model, plan)
     resumed = folder_to_resume(args.out) if args.resume else None
     out = resumed or new_folder(args.out, "replay")
@@ -124,7 +145,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(met for met, _ in verdicts) else 1
 
 
-def _plan(args: argparse.Namespace, log: "Log") -> "Plan":
+def plan_of(args: argparse.Namespace, log: "Log") -> "Plan":
+    """What the arguments ask of a log.
+
+    Raises:
+        ValueError: it lacks the frames or cameras.
+    """
     from fusionseg.engine.evaluate import select_frames
     from fusionseg.replay.plan import Plan
     from fusionseg.replay.source import cut, select_cameras
