@@ -136,7 +136,7 @@ def open_export(
         if runtime == "openvino":
             from fusionseg.deploy.openvino_session import open_openvino
 
-            run = open_openvino(exported.model, hardware, bf16=precision == BF16)
+            run = open_openvino(exported, hardware, bf16=precision == BF16)
         else:
             from fusionseg.deploy.onnx_session import open_onnx
 

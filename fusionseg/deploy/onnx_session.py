@@ -5,6 +5,7 @@ from typing import Any
 
 import onnxruntime
 
+from fusionseg.deploy.compiled import cache_folder
 from fusionseg.deploy.exported import OUTPUTS
 from fusionseg.deploy.exported_session import Hardware, Run, unusable
 
@@ -51,6 +52,6 @@ def _providers(hardware: Hardware, tensorrt: bool) -> list[Any]:
     gpu = {"device_id": hardware.index}
     chain: list[Any] = [(PROVIDERS["cuda"], gpu), PROVIDERS["cpu"]]
     if tensorrt:
-        cached = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(Path.home() / ".cache" / "fusionseg")}
+        cached = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache_folder() / "tensorrt")}
         chain.insert(0, (PROVIDERS["tensorrt"], gpu | {"trt_fp16_enable": True} | cached))
     return chain

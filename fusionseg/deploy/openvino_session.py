@@ -1,19 +1,23 @@
 """Running an OpenVINO model (.xml beside its .bin) on a CPU."""
 
-from pathlib import Path
+import io
+import logging
 from typing import Any
 
 import openvino
 
-from fusionseg.deploy.exported import OUTPUTS
+from fusionseg.deploy.compiled import CompiledCache
+from fusionseg.deploy.exported import OUTPUTS, Exported
 from fusionseg.deploy.exported_session import Hardware, Run, unusable
 
+logger = logging.getLogger(__name__)
 
-def open_openvino(path: Path, hardware: Hardware, *, bf16: bool = False) -> Run:
-    """What runs the graph of a file.
+
+def open_openvino(exported: Exported, hardware: Hardware, *, bf16: bool = False) -> Run:
+    """What runs the graph of an export.
 
     Args:
-        path: of the .xml.
+        exported: the model.
         hardware: the CPU and its threads.
         bf16: compute in bfloat16 what is float.
 
@@ -34,9 +38,9 @@ def open_openvino(path: Path, hardware: Hardware, *, bf16: bool = False) -> Run:
     if hardware.threads is not None:
         config["INFERENCE_NUM_THREADS"] = hardware.threads
     try:
-        compiled = core.compile_model(str(path), "CPU", config)
+        compiled = _compile(core, exported, config)
     except RuntimeError as error:
-        raise unusable(path, error) from error
+        raise unusable(exported.model, error) from error
     request = compiled.create_infer_request()
     outputs = [compiled.output(name) for name in OUTPUTS]
 
@@ -45,3 +49,24 @@ def open_openvino(path: Path, hardware: Hardware, *, bf16: bool = False) -> Run:
         return [answer[output] for output in outputs]
 
     return run
+
+
+def _compile(core: Any, exported: Exported, config: dict[str, Any]) -> Any:
+    """The compiled graph, from the user's cache if this processor compiled the same before.
+
+    Raises:
+        RuntimeError: not a whole OpenVINO model.
+    """
+    processor = core.get_property("CPU", "FULL_DEVICE_NAME"), core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    facts = {"openvino": openvino.__version__, "processor": processor, "config": sorted(config.items())}
+    files = sorted(exported.manifest.sha256.items())
+    cache = CompiledCache("openvino", facts | {"files": files})
+    blob = cache.read()
+    if blob is not None:
+        try:
+            return core.import_model(io.BytesIO(blob), "CPU", config)
+        except RuntimeError:  # of a build that calls itself the same
+            logger.debug("%s: cannot be used, the model is compiled anew", cache.path)
+    compiled = core.compile_model(str(exported.model), "CPU", config)
+    cache.write(compiled.export_model().getvalue())
+    return compiled
