@@ -22,11 +22,27 @@ from fusionseg.commands import (
     replay,
     synth,
     train,
+    view,
 )
 from fusionseg.commands.options import INTERRUPTED, Parser
 
 # in the order of the help
-COMMANDS = (demo, inspect, predict, replay, compare, evaluate, benchmark, export, train, distill, prune, synth, models)
+COMMANDS = (
+    demo,
+    inspect,
+    predict,
+    replay,
+    view,
+    compare,
+    evaluate,
+    benchmark,
+    export,
+    train,
+    distill,
+    prune,
+    synth,
+    models,
+)
 USER_ERRORS = (ValueError, OSError, KeyError, MemoryError)
 BROKEN_PIPE = 141
 

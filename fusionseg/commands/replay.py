@@ -60,6 +60,7 @@ def _add_sinks(command: Parser) -> None:
     """Options that say what is written beside labels and figures."""
     command.add_argument("--video", action="store_true", help="write an mp4 per camera with the labels drawn in")
     command.add_argument("--ply", action="store_true", help="write the coloured cloud of each sweep")
+    command.add_argument("--pcd", action="store_true", help="the same as PCD")
     command.add_argument("--mcap", action="store_true", help="write replay.mcap with Foxglove's schemas")
     command.add_argument("--rerun", action="store_true", help="write replay.rrd, to be opened with rerun")
     command.add_argument(
@@ -164,6 +165,7 @@ def plan_of(args: argparse.Namespace, log: "Log") -> "Plan":
         mcap=args.mcap,
         rerun=args.rerun,
         ply=args.ply,
+        pcd=args.pcd,
         submission=args.submission,
         alone=args.report,
         strict=args.strict,

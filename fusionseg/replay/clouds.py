@@ -1,4 +1,4 @@
-"""Coloured clouds: a PLY file per sweep, which any viewer of point clouds opens."""
+"""Coloured clouds: a PLY or PCD file per sweep, which any viewer of point clouds opens."""
 
 import os
 from collections.abc import Sequence
@@ -20,12 +20,17 @@ class Clouds(FileSink):
 
     Points at no place (NaN) are left out, since viewers choke on them; a sweep without any point has no file.
 
+    Args:
+        folder: made where it is not there.
+        table: the class table of the labels.
+        formats: ``ply``, ``pcd`` or both; a file each.
+
     Raises:
         ValueError: open3d cannot be loaded, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, table: ClassTable) -> None:
-        self._folder, self._table, self._open3d = folder, table, import_open3d()
+    def __init__(self, folder: Path, table: ClassTable, formats: Sequence[str] = ("ply",)) -> None:
+        self._folder, self._table, self._formats, self._open3d = folder, table, formats, import_open3d()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -43,14 +48,16 @@ class Clouds(FileSink):
         return cloud
 
     def write(self, frame: int, drawn: Any) -> None:
-        """Write the file of a frame."""
-        if drawn.is_empty():
-            return
-        path = self._folder / f"{frame:06d}.ply"
+        """Write the files of a frame."""
+        if not drawn.is_empty():
+            for suffix in self._formats:
+                self._write(self._folder / f"{frame:06d}.{suffix}", drawn)
+
+    def _write(self, path: Path, cloud: Any) -> None:
         # open3d tells the format by the suffix
-        temporary = path.with_name(f".{path.stem}.part.ply")
+        temporary = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            if not self._open3d.t.io.write_point_cloud(str(temporary), drawn):
+            if not self._open3d.t.io.write_point_cloud(str(temporary), cloud):
                 raise OSError(None, "open3d could not write the file; the disk may be full")
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

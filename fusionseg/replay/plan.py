@@ -28,7 +28,8 @@ class Plan:
         video: also write a video per camera (one of the whole sweep for a log without images).
         mcap: also write ``replay.mcap``, for Foxglove.
         rerun: also write ``replay.rrd``, for rerun.
-        ply: also write the coloured clouds.
+        ply: also write the coloured clouds as PLY.
+        pcd: and as PCD.
         submission: also write the files of an official benchmark: ``semantickitti`` or ``nuscenes``.
         alone: also label each frame with camera and LiDAR alone, for a report; costs two more passes, which are in no
             stage's time.
@@ -45,6 +46,7 @@ class Plan:
     mcap: bool = False
     rerun: bool = False
     ply: bool = False
+    pcd: bool = False
     submission: str | None = None
     alone: bool = False
     strict: bool = False
@@ -58,7 +60,7 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """What two halves of one run must agree on."""
-        shared = ("sensors", "size", "video", "mcap", "rerun", "ply", "submission", "alone")
+        shared = ("sensors", "size", "video", "mcap", "rerun", "ply", "pcd", "submission", "alone")
         return {
             "frames": list(self.frames),
             "cameras": list(self.cameras),
@@ -89,8 +91,9 @@ def open_sinks(log: Log, table: ClassTable, out: Path, plan: Plan, position: int
     sinks: list[Sink] = [LabelFiles(out / "labels", table, log.has_lidar)]
     if plan.submission:
         sinks.append(Submission(out / "submission", plan.submission, table, log, plan.sensors))
-    if plan.ply:
-        sinks.append(Clouds(out / "clouds", table))
+    formats = [name for name in ("ply", "pcd") if getattr(plan, name)]
+    if formats:
+        sinks.append(Clouds(out / "clouds", table, formats))
     if plan.video:
         sinks.append(Videos(out / "video", table, log, plan.cameras, position))
     if plan.mcap:

@@ -214,12 +214,14 @@ def columns(chunk):
     return [batch.column(batch.schema.names.index(name)).to_pylist() for name in names]
 
 
-def test_clouds_have_places_colours_and_labels(tmp_path, tiny_model, log):
-    out = record(log, tiny_model, tmp_path / "out", ply=True)
+@pytest.mark.parametrize("formats", [("ply",), ("pcd", "ply")])
+def test_clouds_have_places_colours_and_labels(tmp_path, tiny_model, log, formats):
+    out = record(log, tiny_model, tmp_path / "out", **dict.fromkeys(formats, True))
     open3d = import_open3d()
-    assert sorted(path.name for path in (out / "clouds").iterdir()) == [f"{frame:06d}.ply" for frame in log.frames]
+    names = [f"{frame:06d}.{suffix}" for frame in log.frames for suffix in formats]
+    assert sorted(path.name for path in (out / "clouds").iterdir()) == names
     for frame in log.frames[:2]:
-        cloud = open3d.t.io.read_point_cloud(str(out / "clouds" / f"{frame:06d}.ply")).point
+        cloud = open3d.t.io.read_point_cloud(str(out / "clouds" / f"{frame:06d}.{formats[0]}")).point
         points = log.frame(frame)[0].points_lidar
         np.testing.assert_array_equal(cloud.positions.numpy(), points[:, :3])
         labels = labels_of(out, frame)
