@@ -23,13 +23,18 @@ MAX_BYTES = 10_000_000
 _NON_COMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 
 
-def ship(checkpoint: str | Path, name: str, about: About, folder: Path = WEIGHTS) -> Card:
+def ship(
+    checkpoint: str | Path, name: str, about: About, folder: Path = WEIGHTS, average: str | Path | None = None
+) -> Card:
     """Write ``NAME.safetensors``, ``NAME.json`` and ``NAME.md`` into ``folder``, in place of those of that name.
+
+    ``average`` is a second checkpoint, the one that the first began with: what ships is the mean of their weights. A
+    model between both ends of fine-tuning keeps most of what either does best (Wortsman et al., CVPR 2022).
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: not a checkpoint, a name that is none, terms of the training data that forbid it, weights that 16
-            bits cannot hold, or more than 10 MB of weights in all.
+        ValueError: not a checkpoint, checkpoints of two networks, a name that is none, terms of the training data that
+            forbid it, weights that 16 bits cannot hold, or more than 10 MB of weights in all.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ValueError(f"name is {name!r}; expected small letters, digits, - and _")
@@ -37,6 +42,8 @@ def ship(checkpoint: str | Path, name: str, about: About, folder: Path = WEIGHTS
         if _NON_COMMERCIAL.search(item.licence):
             raise ValueError(f"{item.name} is under {item.licence}; a shipped model learns from no such data")
     found = load_checkpoint(checkpoint)
+    if average is not None:
+        _average(found.model, load_checkpoint(average).model)
     config = _public_config(found.config)
     model = _stripped(found, config)
     content = _content(model, config, found)
@@ -59,6 +66,17 @@ def ship(checkpoint: str | Path, name: str, about: About, folder: Path = WEIGHTS
         with atomic_write(folder / f"{name}{suffix}") as file:
             file.write(data)
     return card
+
+
+def _average(model: Segmenter, other: Segmenter) -> None:
+    """Give ``model`` the mean of both networks' numbers."""
+    own, others = (
+        {name: t for name, t in m.state_dict().items() if not name.startswith(AUXILIARY)} for m in (model, other)
+    )
+    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in others.items()}:
+        raise ValueError("the two checkpoints are of different networks; average those of one run and its start")
+    means = {name: (t + others[name]) / 2 for name, t in own.items() if t.is_floating_point()}
+    model.load_state_dict(means, strict=False)
 
 
 def _public_config(config: TrainConfig) -> TrainConfig:
@@ -138,10 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="file that training wrote")
     parser.add_argument("name", metavar="NAME", help="what it will be called")
     parser.add_argument("--card", metavar="FILE", required=True, help="YAML with what About in shipped.py lists")
+    parser.add_argument("--average", metavar="CHECKPOINT", type=Path, help="mean of its weights and those of this one")
     parser.add_argument("--folder", metavar="DIR", type=Path, default=WEIGHTS, help="default: the package's own")
     args = parser.parse_args(argv)
     try:
-        card = ship(args.checkpoint, args.name, load_config(args.card, kind=About), args.folder)
+        card = ship(args.checkpoint, args.name, load_config(args.card, kind=About), args.folder, args.average)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

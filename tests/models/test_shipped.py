@@ -62,6 +62,23 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "weights"
 
 
+def test_the_mean_of_two_runs_ships(checkpoint, folder, tmp_path):
+    first = load_checkpoint(checkpoint)
+    second = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        for tensor in second.model.parameters():
+            tensor += 1.0
+    save_checkpoint(tmp_path / "second.safetensors", second.model, second.config, second.table)
+    ship(tmp_path / "second.safetensors", "tiny", about(), folder, average=checkpoint)
+    shipped_weights = load_checkpoint(folder / "tiny.safetensors").model.state_dict()
+    for name, tensor in first.model.named_parameters():
+        if name in shipped_weights:
+            torch.testing.assert_close(shipped_weights[name], tensor + 0.5, atol=2e-3, rtol=2e-3)
+    other = save_tiny_model(tmp_path / "other.safetensors", image_encoder="mobilenetv3_small_100")
+    with pytest.raises(ValueError, match="different networks"):
+        ship(checkpoint, "tiny", about(), folder, average=other)
+
+
 def test_shipping_strips_halves_and_signs(checkpoint, folder):
     card = ship(checkpoint, "tiny", about(), folder)
     content = (folder / "tiny.safetensors").read_bytes()
