@@ -63,12 +63,16 @@ class PointHead(nn.Module):
         flags = present[:, None, :]
         # the last two columns, the place in the cell, are known without LiDAR too
         known = torch.cat([flags[..., 1:].expand(-1, -1, points.shape[2] - 2), torch.ones_like(flags)], dim=-1)
-        own = self.own(self.point(torch.cat([points * known, flags.expand(-1, count, -1)], dim=-1).flatten(0, 1)))
-        # the per-cell half of the first layer runs once a cell, then cells are looked up
-        table = functional.conv2d(feature, self.cell.weight[:, :, None, None], self.cell.bias)
-        cells = torch.cat([table, logits], dim=1).flatten(2).transpose(1, 2)
-        offset = torch.arange(batch, device=cell.device)[:, None] * cells.shape[1]
-        picked = cells.flatten(0, 1).index_select(0, (cell.clamp(min=0) + offset).flatten())
-        of_cell, of_class = picked.split([own.shape[-1], logits.shape[1]], dim=-1)
-        refined: Tensor = of_class + self.logits(self.hidden(of_cell + own))
+        own = self.point(torch.cat([points * known, flags.expand(-1, count, -1)], dim=-1).flatten(0, 1))
+        # the per-cell half of the first layer runs once a cell, then cells are looked up; with the biases of the
+        # points' half in it, and as what the matrix product adds to, it costs no pass over all points
+        table = functional.conv2d(feature, self.cell.weight[:, :, None, None], self.cell.bias + self.own.bias)
+        scores = logits + self.logits.bias[:, None, None]
+        offset = torch.arange(batch, device=cell.device)[:, None] * (feature.shape[2] * feature.shape[3])
+        index = (cell.clamp(min=0) + offset).flatten()
+        of_cell, of_class = (
+            cells.flatten(2).transpose(1, 2).flatten(0, 1).index_select(0, index) for cells in (table, scores)
+        )
+        hidden = self.hidden(torch.addmm(of_cell, own, self.own.weight.t()))
+        refined = torch.addmm(of_class, hidden, self.logits.weight.t())
         return refined.reshape(batch, count, logits.shape[1])
