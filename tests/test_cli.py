@@ -109,6 +109,17 @@ def test_replay_then_evaluate(capsys, tmp_path, log, model):
     assert out.splitlines()[-2] == f"results: {tmp_path / 'e.json'}"
 
 
+def test_evaluate_at_another_input_size(capsys, tmp_path, log, model):
+    ceilings = []
+    for side in ("96x128", "32x48"):
+        options = ("--sensors", "lidar", "--min-count", 1, "--oracle", "--size", side, "--json", tmp_path / "e.json")
+        status, out, _ = run(capsys, "evaluate", model, log, *options)
+        assert status == 0 and out.splitlines()[-1].endswith(f"--size {side} --video")
+        ceilings.append(json.loads((tmp_path / "e.json").read_text())["oracle"]["points"]["miou_all"])
+    # points of more than one class share a larger cell
+    assert ceilings[1] < ceilings[0]
+
+
 def test_predict_writes_labels_and_overlay(capsys, tmp_path, log, model):
     image, sweep = (str(next((log / part).iterdir())) for part in ("images/front", "sweeps"))
     out = tmp_path / "out"

@@ -14,6 +14,7 @@ from fusionseg.commands.options import (
     load_model,
     open_for,
     same_data,
+    size,
 )
 
 
@@ -25,6 +26,7 @@ def add(commands: Any) -> None:
     add_log_options(command)
     add_model_options(command, ("all", "both", "camera", "lidar"))
     add_classes(command)
+    command.add_argument("--size", type=size, metavar="HxW", help="size of the network input; default the model's")
     command.add_argument(
         "--min-count", type=count, default=2000, metavar="N", help="points a class needs to be in miou"
     )
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionseg.replay.source import select_cameras
 
     model = load_model(args)
+    model.size = args.size or model.size
     if args.json and Path(args.json).is_dir():
         raise ValueError(f"{args.json}: is a folder; --json needs the name of a file")
     log = open_for(model, args)
@@ -66,5 +69,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(Path(args.json), report)
     where = args.json or "the table above; --json FILE keeps them"
-    ends(where, "replay", args.log, "--model", args.model, *same_data(args), "--video")
+    same = [*same_data(args), *(["--size", "{}x{}".format(*args.size)] if args.size else [])]
+    ends(where, "replay", args.log, "--model", args.model, *same, "--video")
     return 0

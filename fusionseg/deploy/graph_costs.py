@@ -91,12 +91,13 @@ def openvino_costs(path: Path, feeds: Feeds) -> dict[str, int]:
     return {"params": sum(prod(op.get_output_shape(0)) for op in stored), "macs": sum(_openvino_macs(model).values())}
 
 
-def openvino_layers(path: Path, feeds: Feeds, threads: int | None) -> list[Layer]:
+def openvino_layers(path: Path, feeds: Feeds, threads: int | None, *, bf16: bool = False) -> list[Layer]:
     """The nodes that OpenVINO runs on the CPU, the slowest first; what is fused into a node counts there."""
     import openvino
 
     macs = _openvino_macs(_openvino_model(path, feeds))
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+    config["INFERENCE_PRECISION_HINT"] = "bf16" if bf16 else "f32"
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     request = openvino.Core().compile_model(str(path), "CPU", config).create_infer_request()

@@ -8,7 +8,7 @@ import numpy as np
 
 from fusionseg.data.prepare import project_sample, with_image
 from fusionseg.deploy.costs import RUNS, Layer, count_macs, count_parameters, profile
-from fusionseg.deploy.exported import INPUTS, read_export
+from fusionseg.deploy.exported import BF16, INPUTS, read_export
 from fusionseg.deploy.runtime import Model
 from fusionseg.models.shipped import find_model
 from fusionseg.sample import Sample
@@ -36,7 +36,7 @@ def model_costs(
     path = find_model(where)
     inputs = model.session.inputs([with_image(project_sample(sample, size), sample)])
     if path.is_dir():
-        facts, found = _graph_costs(path, inputs, threads, layers)
+        facts, found = _graph_costs(path, model.session.precision, inputs, threads, layers)
     else:
         facts, found = _torch_costs(model, inputs, layers)
         facts["bytes"] = path.stat().st_size
@@ -80,7 +80,9 @@ def _torch_costs(model: Model, inputs: Any, layers: bool) -> tuple[dict[str, Any
         return facts, profile(session.network, lambda: session.forward(inputs)) if layers else []
 
 
-def _graph_costs(folder: Path, inputs: Any, threads: int, layers: bool) -> tuple[dict[str, Any], list[Layer]]:
+def _graph_costs(
+    folder: Path, precision: str, inputs: Any, threads: int, layers: bool
+) -> tuple[dict[str, Any], list[Layer]]:
     from fusionseg.deploy.graph_costs import onnx_costs, onnx_layers, openvino_costs, openvino_layers
 
     exported = read_export(folder)
@@ -89,6 +91,7 @@ def _graph_costs(folder: Path, inputs: Any, threads: int, layers: bool) -> tuple
     feeds = {name: getattr(inputs, name) for name in INPUTS}
     if exported.manifest.runtime == "openvino":
         facts |= openvino_costs(exported.model, feeds)
-        return facts, openvino_layers(exported.model, feeds, threads) if layers else []
+        bf16 = precision == BF16
+        return facts, openvino_layers(exported.model, feeds, threads, bf16=bf16) if layers else []
     facts |= onnx_costs(exported.model, feeds)
     return facts, onnx_layers(exported.model, feeds, threads) if layers else []
