@@ -161,8 +161,11 @@ def start_ray(address: str | None, cores: int) -> Any:
             ray.init(num_cpus=cores, include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{address or 'Ray'}: no Ray cluster there ({error}); see `ray status`") from error
+    except Exception as error:
+        # Ray has no class of its own for a start that takes longer than the 30 s it allows
+        where = "Ray cannot start here" if address is None else f"{address}: no Ray cluster there"
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where} ({reason}); free the machine or see `ray status`") from error
     return ray
 
 

@@ -91,6 +91,8 @@ def check_every_frame_once(jobs, outcomes, model_file, tmp_path):
         replay(log, model, single, Plan(frames=log.frames, cameras=log.cameras, sensors="camera"))
         assert labels(job.folder) == labels(single)
     assert [outcome.attempts for outcome in outcomes] == [1, 2]
+    # a second time nothing is left to do, by nobody
+    assert run_fleet(jobs, lambda: pytest.fail("a worker is hired"), 1, lambda outcome: None) == outcomes
     pids = [path.stem for path in jobs[0].folder.parent.glob("*.pid")]
     assert len(pids) >= 2
     ends = time.monotonic() + 20
@@ -115,7 +117,13 @@ def test_a_log_whose_actor_is_killed_goes_to_a_new_one(tmp_path, logs, model_fil
     out = tmp_path / "out"
     jobs = fleet_jobs(logs, out)
     hire = partial(RayWorker, partial(load, model_file, threads=1), partial(replay_or_die, dying="drive-2"))
-    ray = start_ray(None, 2)
+    try:
+        ray = start_ray(None, 2)
+    except ValueError as error:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip("Ray allows itself 30 s to start, and this machine is too busy for that")
     try:
         assert [ray_room(ray, cores, False) for cores in (1, 2)] == [2, 1]
         with pytest.raises(ValueError, match="no worker with 3 cores; choose fewer --threads"):
