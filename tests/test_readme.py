@@ -24,3 +24,15 @@ def test_distillation_is_what_was_measured() -> None:
 def test_pruning_is_what_was_measured() -> None:
     report = json.loads((ROOT / "docs" / "pruning.json").read_text())
     assert format_pruning(report) in (ROOT / "README.md").read_text()
+
+
+def test_the_ablation_is_what_was_measured() -> None:
+    report = json.loads((ROOT / "docs" / "ablation.json").read_text())
+    shown = rows((ROOT / "README.md").read_text())
+    assert len(report["rows"]) > 5
+    for row in report["rows"]:
+        cells = [
+            " / ".join("-" if scores[key] is None else f"{100 * scores[key]:.1f}" for key in row["settings"])
+            for scores in row["points_miou"].values()
+        ]
+        assert any(line.startswith(f"| {row['name']} |") and all(c in line for c in cells) for line in shown)
