@@ -140,7 +140,9 @@ def open_export(
         else:
             from fusionseg.deploy.onnx_session import open_onnx
 
-            run = open_onnx(exported.model, hardware, tensorrt=runtime == "tensorrt")
+            run = open_onnx(
+                exported.model, hardware, tensorrt=runtime == "tensorrt", fp16=exported.manifest.precision == "fp16"
+            )
     except ImportError as error:
         raise missing_package(error.name or runtime) from error
     return ExportedSession(exported, runtime, precision, run, 1 if hardware.device == "cpu" else 6)

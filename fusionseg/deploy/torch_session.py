@@ -7,6 +7,7 @@ import torch
 
 from fusionseg.data.prepare import View
 from fusionseg.data.stack import Stack, stack
+from fusionseg.deploy.exported import POINT_BUCKET
 from fusionseg.deploy.exported_session import Hardware
 from fusionseg.deploy.result import Answer
 from fusionseg.models.checkpoint import Checkpoint, load_checkpoint
@@ -36,11 +37,15 @@ class TorchSession:
         # a processor is done with six views a third to a half sooner one by one: what they give rise to stays in its
         # cache; a GPU is filled by several at once
         self.views_at_once = 1 if self.device.type == "cpu" else 6
-        self._forward = torch.compile(self._answer) if compiled else self._answer
+        # every new number of points is compiled anew, and on a GPU recorded anew: let there be few
+        self._bucket = POINT_BUCKET if compiled else 1
+        # one launch for all kernels (CUDA graphs); answers leave their memory before the next frame writes to it
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        self._forward = torch.compile(self._answer, mode=mode) if compiled else self._answer
 
     def inputs(self, views: Sequence[View]) -> Stack:
         """Rasters, point features and images of views of one size."""
-        return stack(views, self.network.raster_stride)
+        return stack(views, self.network.raster_stride, bucket=self._bucket)
 
     def forward(self, inputs: Stack) -> Answer:
         """Most likely classes and the points' confidence; the network's training mode is left as it was."""

@@ -304,6 +304,36 @@ def test_a_gpu_that_is_not_there_is_named(exports: Exports) -> None:
         load(exports.folders["onnx"], device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("runtime", "provider", "packages"),
+    [
+        ("onnxruntime", "CUDAExecutionProvider", "onnxruntime-gpu in place"),
+        ("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu tensorrt in place"),
+    ],
+)
+def test_a_gpu_whose_libraries_are_missing_is_no_cpu_in_disguise(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch, runtime: str, provider: str, packages: str
+) -> None:
+    import onnxruntime
+
+    given: list[object] = []
+
+    class FallenBack:
+        def __init__(self, *_: object, providers: list[object]) -> None:
+            given.extend(providers)
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FallenBack)
+    with pytest.raises(ValueError, match=rf"{provider} cannot start, only CPU.*pip install {packages}"):
+        load(exports.folders["onnx"], runtime=runtime, device="cuda:1")
+    # of an fp32 export TensorRT keeps the precision
+    assert isinstance(given[0], tuple) and given[0][0] == provider and given[0][1]["device_id"] == 1
+    assert not given[0][1].get("trt_fp16_enable", False)
+
+
 def test_more_threads_than_cores_are_warned_of(exports: Exports, caplog: pytest.LogCaptureFixture) -> None:
     cores = len(os.sched_getaffinity(0))
     load(exports.folders["onnx"], threads=cores)

@@ -297,3 +297,27 @@ def test_a_view_without_any_sensor_is_unknown() -> None:
     scanned = model(session).predict_frame([samples[0], blind], sensors="lidar", whole_sweep=False)
     assert (scanned.pixels["lost"] == 3).all() and scanned.points.tolist()[:2] == [3, 3]
     assert (scanned.pixels["blind"] == 255).all()
+
+
+def test_a_compiled_network_sees_few_numbers_of_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from tiny_model import save_tiny_model
+
+    asked: list[str] = []
+
+    def as_it_is(function: object, mode: str) -> object:
+        asked.append(mode)
+        return function
+
+    monkeypatch.setattr(torch, "compile", as_it_is)
+    path = save_tiny_model(tmp_path / "tiny.safetensors", SIZE)
+    plain, compiled = load(path), load(path, compiled=True)
+    assert asked == ["default"]
+    view = prepare(sample("camera"), SIZE)
+    shapes = [loaded.session.inputs([view]).points.shape[1] for loaded in (plain, compiled)]
+    assert shapes == [len(view.index), 2048]
+    # and says the same of the points that are there
+    a, b = plain.predict_views([view])[0], compiled.predict_views([view])[0]
+    np.testing.assert_array_equal(a.points, b.points)
+    np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-6)
+    np.testing.assert_array_equal(a.pixels, b.pixels)
