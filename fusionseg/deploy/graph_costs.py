@@ -38,11 +38,10 @@ def onnx_layers(path: Path, feeds: Feeds, threads: int | None, runs: int = RUNS,
     """The nodes that ONNX Runtime runs on the CPU, the slowest first."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    from fusionseg.deploy.onnx_session import session_options
+
+    options = session_options(threads)
     options.enable_profiling = True
-    if threads is not None:
-        options.intra_op_num_threads = threads
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with TemporaryDirectory(prefix="fusionseg-profile-") as folder:

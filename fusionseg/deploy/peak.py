@@ -42,6 +42,8 @@ def _onnx_product(matrix: NDArray[np.float32], threads: int) -> Product:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
+    from fusionseg.deploy.onnx_session import session_options
+
     shape = list(matrix.shape)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],
@@ -51,9 +53,8 @@ def _onnx_product(matrix: NDArray[np.float32], threads: int) -> Product:
         [numpy_helper.from_array(matrix, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options, providers = session_options(threads), ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     return lambda: session.run(None, {"a": matrix})
 
 

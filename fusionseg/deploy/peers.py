@@ -138,9 +138,9 @@ def onnxruntime_forward(path: Path, threads: int) -> Forward:
     """The exported peer in ONNX Runtime on the CPU."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    from fusionseg.deploy.onnx_session import session_options
+
+    session = onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {"image": image})[0]
 
 

@@ -1,5 +1,6 @@
 """Rules of honest timing: percentiles, who runs when, and which frames miss their deadline (no clock of its own)."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -18,13 +19,14 @@ def percentiles(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def interleaved(count: int, rounds: int) -> Iterator[list[int]]:
-    """For each round the order in which ``count`` contenders run: round robin, every round begun by the next one.
+    """For each round the order in which ``count`` contenders run: all once, in an order drawn anew (same every time).
 
     A machine that slows down (heat, neighbours) then slows all of them alike, and none always runs in the wake of the
-    same other one.
+    same other one, whose threads may still be busy and whose data fills the caches.
     """
-    for first in range(rounds):
-        yield [(first + i) % count for i in range(count)] if count else []
+    draw = random.Random(0)
+    for _ in range(rounds):
+        yield draw.sample(range(count), count)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from fusionseg.deploy.timing import interleaved, pace, percentiles
@@ -28,8 +30,12 @@ def test_percentiles_of_known_numbers():
     assert percentiles([]) is None
 
 
-def test_every_round_runs_all_and_begins_with_the_next():
-    assert list(interleaved(3, 4)) == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
+def test_every_round_runs_all_and_none_follows_the_same_one_always():
+    rounds = list(interleaved(3, 40))
+    assert all(sorted(order) == [0, 1, 2] for order in rounds)
+    assert list(interleaved(3, 40)) == rounds
+    followed = {pair for order in rounds for pair in pairwise(order)}
+    assert len(followed) == 6
     assert list(interleaved(1, 2)) == [[0], [0]]
 
 
