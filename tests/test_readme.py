@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from fusionseg.deploy.benchmark_report import format_benchmark, read_report
 from fusionseg.engine.prune import format_pruning
 from fusionseg.engine.recipe import format_distillation
 
@@ -36,3 +37,7 @@ def test_the_ablation_is_what_was_measured() -> None:
             for scores in row["points_miou"].values()
         ]
         assert any(line.startswith(f"| {row['name']} |") and all(c in line for c in cells) for line in shown)
+
+
+def test_speed_is_what_was_measured() -> None:
+    assert format_benchmark(read_report(ROOT / "docs" / "benchmark.json")) in (ROOT / "README.md").read_text()
