@@ -110,4 +110,6 @@ def open_torch(
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
     checkpoint = load_checkpoint(path, device=device)
-    return TorchSession(checkpoint.model, device, precision, compiled=compiled), checkpoint
+    # images come with their channels last; weights in that order too save a tenth to a third of the time
+    network = checkpoint.model.to(memory_format=torch.channels_last)
+    return TorchSession(network, device, precision, compiled=compiled), checkpoint
