@@ -312,13 +312,15 @@ def test_wrong_words_are_one_line(capsys, log, model, words, said):
 
 
 def test_a_replay_of_nothing_but_broken_frames_fails_and_says_why(capsys, model, tmp_path):
-    broken = make_plain_log(tmp_path / "log", frames=2)
+    broken = make_plain_log(tmp_path / "log", frames=12)
     for sweep in (broken / "sweeps").iterdir():
         sweep.write_bytes(b"12345")
-    status, _, err = run(capsys, "replay", broken, "--model", model, "--out", tmp_path / "out")
-    assert status == 2 and "none of 2 frames" in err
+    status, out, err = run(capsys, "replay", broken, "--model", model, "--out", tmp_path / "out")
+    assert status == 2 and "none of 12 frames" in err
+    # thousands of lines would hide all else
+    assert out.count("  frame ") == 10 and "  and 2 more, see summary.json" in out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["frames"]["seen"] == len(summary["frames"]["skipped"]) == 2
+    assert summary["frames"]["seen"] == len(summary["frames"]["skipped"]) == 12
 
 
 def test_a_replay_needs_no_labels_in_the_models_table(capsys, tmp_path):

@@ -187,10 +187,12 @@ def _check_submission(out: Path, log: "Log", plan: "Plan") -> tuple[bool, str]:
 
 def _describe(summary: Mapping[str, Any]) -> None:
     """What came out, for people."""
+    from fusionseg.replay.source import reason_lines
+
     frames, total = summary["frames"], summary["stages_ms"]["total"]
     print(f"frames: {frames['seen']} seen, {frames['written']} written, {len(frames['skipped'])} skipped")
-    for item in frames["skipped"]:
-        print(f"  frame {item['frame']}: {item['reason']}")
+    for line in reason_lines(frames["skipped"], "summary.json"):
+        print(line)
     if total:
         print(f"sensor data to labels: {total['p50']:.0f} ms median, {total['p95']:.0f} ms 95 %")
     if summary["pace"]:

@@ -183,7 +183,10 @@ def ceiling(value: float) -> float:
 
 def _rows(low: float, high: float, unit: str) -> list[Note]:
     values = np.linspace(low, high, 5)
-    return [Note(x=LEFT, y=float(_down(value, low, high)), text=f"{value:,.4g}{unit}") for value in values]
+    # 15,000 rather than 1.5e+04
+    texts = [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in values]
+    heights = [float(_down(value, low, high)) for value in values]
+    return [Note(x=LEFT, y=y, text=f"{text}{unit}") for y, text in zip(heights, texts, strict=True)]
 
 
 def _columns(frames: NDArray[np.int64], bins: Sequence[NDArray[np.intp]]) -> list[Note]:

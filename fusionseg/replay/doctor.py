@@ -1,6 +1,6 @@
 """The log doctor: why is it bad on this log? Every check names what it measured, its rule and the fix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Doctor:
         frames, lidar = facts["frames"], facts["lidar"]
         found = [_frames_check(frames)]
         if facts["findings"]:
-            found.append(_recording_check(facts["findings"]))
+            found.append(recording_check(facts["findings"]))
         found += [_images_check(name, entry["images"], frames) for name, entry in cameras.items()]
         found += self._times.checks()
         if lidar is not None:
@@ -72,7 +72,7 @@ def _frames_check(frames: dict[str, Any]) -> Check:
     )
 
 
-def _recording_check(findings: dict[str, Any]) -> Check:
+def recording_check(findings: Mapping[str, Any]) -> Check:
     """What the loader of a recording found broken."""
     broken = {name: findings[name] for name in BROKEN if findings.get(name)}
     return Check(

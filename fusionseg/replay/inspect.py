@@ -13,7 +13,7 @@ from fusionseg.labels import IGNORE, ClassTable
 from fusionseg.replay import doctor_check
 from fusionseg.replay.doctor import Doctor, labels_check
 from fusionseg.replay.sink import write_picture
-from fusionseg.replay.source import Loaded, stream
+from fusionseg.replay.source import Loaded, reason_lines, stream
 from fusionseg.sample import Sample
 from fusionseg.visualize import (
     birds_eye,
@@ -222,7 +222,7 @@ def describe(facts: dict[str, Any]) -> str:
     if frames["inspected"] < frames["count"]:
         lines.append(f"inspected {frames['inspected']} of {frames['count']} frames")
     lines.append(f"unreadable frames: {len(frames['unreadable'])}")
-    lines += [f"  frame {entry['frame']}: {entry['reason']}" for entry in frames["unreadable"]]
+    lines += reason_lines(frames["unreadable"], "the file of --json")
     lines.append(doctor_check.table([doctor_check.Check(**entry) for entry in facts["checks"]]))
     return "\n".join(lines)
 

@@ -300,7 +300,13 @@ def _about(
         "model": model.name,
         "input": inputs,
         "sensors": plan.sensors,
-        "log": {"path": str(log.path), "format": log.format, "name": log.name, "cameras": list(plan.cameras)},
+        "log": {
+            "path": str(log.path),
+            "format": log.format,
+            "name": log.name,
+            "cameras": list(plan.cameras),
+            "findings": log.findings(),
+        },
         "videos": videos,
         "machine": machine(),
     }

@@ -10,6 +10,7 @@ from fusionseg.data.log import Log
 from fusionseg.deploy.runtime import Model, Sensors
 from fusionseg.metrics import group_names
 from fusionseg.replay.charts import css_colour
+from fusionseg.replay.doctor import recording_check
 from fusionseg.replay.figures import KINDS, Figures
 from fusionseg.replay.page import TIGHT, Fact, Table, milliseconds, percent, points, write_page
 from fusionseg.replay.pictures import choose_frames, picture_frames
@@ -194,10 +195,27 @@ def _remarks(summary: Mapping[str, Any], kind: str | None) -> list[str]:
     lines = [
         f"Measured on {machine['processor']}; threads of the network: {machine['threads']}, cores: {machine['cores']}."
     ]
+    lines += _recording_remarks(summary["log"]["findings"])
     if summary["interrupted"]:
         lines.append("The replay was interrupted; this is complete for the frames seen.")
     if kind is None:
         lines.append("The log has no labels in the classes of the model, so nothing here says how right it is.")
+    return lines
+
+
+def _recording_remarks(findings: Mapping[str, Any]) -> list[str]:
+    """What a recording lacks: what could not be read of it, and where images and sweeps found no partner."""
+    if not findings:
+        return []
+    found = recording_check(findings)
+    lines = [] if found.status == "OK" else [f"The recording is not whole: {found.measured}."]
+    for name, pairing in findings.get("pairing", {}).items():
+        alone, unused = pairing["frames_without_image"], pairing["images_unpaired"]
+        if alone or unused:
+            lines.append(
+                f"Camera {name}: frames without an image within {findings['pairing_tolerance_ms']:g} ms: {alone:,}; "
+                f"images that belong to no frame: {unused:,}."
+            )
     return lines
 
 

@@ -3,13 +3,17 @@
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fusionseg.data.log import FrameError, Log
 from fusionseg.sample import Sample
 
 logger = logging.getLogger(__name__)
+
+MOST_TOLD = 10
+"""Frames that are named to people; a log may lack thousands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,13 @@ def reason_of(error: Exception) -> str:
         return " ".join(str(error).split())
     logger.warning("a frame is skipped", exc_info=error)
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def reason_lines(left_out: Sequence[Mapping[str, Any]], where: str) -> list[str]:
+    """A line for each of the first frames left out (``frame``, ``reason``), and how many more stand in ``where``."""
+    lines = [f"  frame {entry['frame']}: {entry['reason']}" for entry in left_out[:MOST_TOLD]]
+    more = len(left_out) - len(lines)
+    return [*lines, f"  and {more:,} more, see {where}"] if more else lines
 
 
 def stream(log: Log, frames: Sequence[int], cameras: Sequence[str], strict: bool = False) -> Iterator[Loaded]:

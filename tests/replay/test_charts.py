@@ -32,6 +32,12 @@ def test_the_axis_ends_on_a_round_number_and_is_read_in_round_numbers():
     chart = stack({"a": [700, 1], "b": [120, 2]})
     assert [row.text for row in chart.rows] == ["0 ms", "250 ms", "500 ms", "750 ms", "1,000 ms"]
     assert [row.y for row in chart.rows] == pytest.approx(np.linspace(BOTTOM, TOP, 5))
+    assert [row.text for row in stack({"a": [15016, 0]}).rows][1:] == [
+        "5,000 ms",
+        "10,000 ms",
+        "15,000 ms",
+        "20,000 ms",
+    ]
     assert stack({"a": [0, 0]}).rows[-1].text == "1 ms"
 
 

@@ -76,6 +76,9 @@ def test_unreadable_frames_are_counted_and_named(tmp_path):
     assert bad["frame"] == 1 and "empty" in bad["reason"]
     text = describe(facts)
     assert "unreadable frames: 1" in text and bad["reason"] in text
+    facts["frames"]["unreadable"] = [{"frame": i, "reason": "torn"} for i in range(1234)]
+    text = describe(facts)
+    assert text.count("torn") == 10 and "\n  and 1,224 more, see the file of --json\n" in text
 
 
 def test_pictures_show_points_where_they_project(tmp_path):

@@ -1,4 +1,5 @@
 import base64
+import json
 import re
 from types import SimpleNamespace
 
@@ -78,6 +79,22 @@ def test_skipped_frames_stand_in_the_report_with_their_reason(tmp_path, tiny_mod
     assert "1 of 3 left out" in page
 
 
+def test_what_a_recording_lacks_stands_in_summary_and_report(tmp_path, tiny_model):
+    pytest.importorskip("rosbags", reason="needs the extra logs")
+    from make_bags import START_NS, scene_messages, write_ros1
+
+    lost = [m for m in scene_messages(4) if "image" not in m.topic or m.content.stamp_ns > START_NS + 5 * 10**7]
+    path = write_ros1(tmp_path / "drive.bag", lost)
+    path.write_bytes(path.read_bytes()[:-60])
+    log = open_log(path)
+    page = replayed(log, tiny_model, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["log"]["findings"] == log.findings()
+    assert log.findings()["pairing"]["front"]["offsets_ms"][0] is None
+    assert "The recording is not whole: not readable: drive.bag is cut off" in page
+    assert "Camera front: frames without an image within 50 ms: 1; images that belong to no frame: 0." in page
+
+
 def test_names_of_a_log_cannot_become_markup(tmp_path, tiny_model):
     log = open_log(make_plain_log(tmp_path / "log", frames=1))
     log.name = "<script>alert(1)</script>"
@@ -115,7 +132,7 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
         "model": "model",
         "sensors": "both",
         "input": {"camera0": [360, 640]},
-        "log": {"path": "log", "format": "plain", "cameras": cameras},
+        "log": {"path": "log", "format": "plain", "cameras": cameras, "findings": {}},
         "machine": {"processor": "p", "threads": 1, "cores": 2},
     }
     plan = Plan(frames=range(1000), cameras=cameras, alone=True)
