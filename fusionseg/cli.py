@@ -43,7 +43,7 @@ COMMANDS = (
     synth,
     models,
 )
-USER_ERRORS = (ValueError, OSError, KeyError, MemoryError)
+USER_ERRORS = (ValueError, OSError, KeyError, MemoryError, ModuleNotFoundError)
 BROKEN_PIPE = 141
 
 
@@ -84,6 +84,10 @@ def _one_line(error: BaseException) -> str:
         return f"{where}{error.strerror}; {fix}"
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); choose a smaller --size"
+    if isinstance(error, ModuleNotFoundError):
+        from fusionseg.deploy.exported_session import missing_package
+
+        return str(missing_package(error.name or "a package"))
     text = str(error.args[0]) if error.args else type(error).__name__
     return " ".join(text.split())
 

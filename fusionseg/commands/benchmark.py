@@ -68,8 +68,8 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
     from fusionseg.deploy.benchmark import Plan, benchmark
     from fusionseg.deploy.benchmark_report import check_outputs, compare, format_benchmark, read_report, write_histogram
     from fusionseg.deploy.contender import Recipe, parse_model
+    from fusionseg.deploy.exported import write_json
     from fusionseg.engine.progress import Progress
-    from fusionseg.replay.sink import write_json
 
     plan = Plan(
         repetitions=args.repetitions,
@@ -113,16 +113,13 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
 
 def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":
     """Frames of one camera of the log, a generated street if none is named, and what scores a model on them."""
-    from dataclasses import replace
-
     from fusionseg.deploy.benchmark import Frames
     from fusionseg.engine.accuracy import accuracy_of
     from fusionseg.engine.evaluate import select_frames
     from fusionseg.engine.progress import Progress
-    from fusionseg.replay.demo import WORLD, synthetic_log
     from fusionseg.replay.source import select_cameras
 
-    args.log = args.data or str(synthetic_log(replace(WORLD, frames=GENERATED_FRAMES)).path)
+    args.log = args.data or _generated_street()
     log = open_named_log(args)
     # of a long log only those whose turn comes
     numbers = select_frames(log, args.frames)[: args.warmup + args.repetitions]
@@ -137,3 +134,13 @@ def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":
             )
 
     return Frames(lambda: open_named_log(args), numbers, cameras[0]), score
+
+
+def _generated_street() -> str:
+    """Where a few drawn frames are."""
+    from dataclasses import replace
+
+    # draws and shows much that an edge device has no packages for
+    from fusionseg.replay.demo import WORLD, synthetic_log
+
+    return str(synthetic_log(replace(WORLD, frames=GENERATED_FRAMES)).path)

@@ -29,14 +29,14 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from fusionseg.deploy.runtime import load
-    from fusionseg.engine.evaluate import select_frames
-    from fusionseg.replay.demo import synthetic_log
-    from fusionseg.replay.sink import free_folder
-    from fusionseg.replay.source import select_cameras
 
     # says what to install where there is no torch, which the rest needs to be imported
     model = load(args.model, runtime="torch")
     from fusionseg.deploy.export import ParityError, export
+    from fusionseg.engine.evaluate import select_frames
+    from fusionseg.replay.demo import synthetic_log
+    from fusionseg.replay.sink import free_folder
+    from fusionseg.replay.source import select_cameras
 
     out = free_folder(args.out, "export")
     if args.log is None and args.precision == "int8":

@@ -233,10 +233,15 @@ def _write(
         plain.write_bytes(graph.SerializeToString())
         return plain.name, kept_float
     import openvino
+    from openvino.passes import ConstantFolding, Manager
 
     plain.write_bytes(graph.SerializeToString())
     # not its converter, which reports to its makers
     model = openvino.Core().read_model(str(plain))
+    # half of the operations work out sizes that are known; each costs time at every load
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
     if precision == "int8":
         model, kept_float = quantized(model, reference, calibration, settings)
     openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=precision == "fp16")

@@ -16,6 +16,8 @@ from fusionseg.labels import ClassTable
 
 FORMAT = "fusionseg.export.1"
 MANIFEST, CLASSES, CONFIG, PARITY = "manifest.json", "classes.json", "config.yaml", "parity.json"
+DESCRIPTIONS = (MANIFEST, CLASSES, CONFIG, PARITY)
+"""Files that hold no part of the network."""
 PRECISIONS = ("fp32", "fp16", "int8")
 BF16 = "bf16"
 """Not stored: what OpenVINO can compute float weights in."""
@@ -138,7 +140,7 @@ def write_description(folder: Path, facts: Mapping[str, Any], table: ClassTable,
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values, readable by people."""
     with atomic_write(path) as file:
-        file.write(json.dumps(values, indent=1).encode() + b"\n")
+        file.write(json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def _sha256(path: Path) -> str:

@@ -13,6 +13,8 @@ from fusionseg.deploy.exported import BF16, PAD_MULTIPLE, POINT_BUCKET, Exported
 from fusionseg.deploy.result import Answer
 
 Feeds = dict[str, NDArray[np.generic]]
+PACKAGES = {"cv2": "opencv-python", "yaml": "pyyaml"}
+"""Modules whose packages have other names."""
 Run = Callable[[Feeds], Sequence[NDArray[np.generic]]]
 """Inputs by name to the outputs in the order of ``OUTPUTS``."""
 
@@ -150,7 +152,8 @@ def open_export(
 
 def missing_package(name: str) -> ValueError:
     """What to say where an optional package is not installed."""
-    package = name.partition(".")[0]
+    module = name.partition(".")[0]
+    package = PACKAGES.get(module, module)
     return ValueError(
         f"{package} is not installed; pip install {package}, or all of it: pip install 'fusionseg[deploy]'"
     )

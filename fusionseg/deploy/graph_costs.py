@@ -21,16 +21,18 @@ PRODUCTS = ("MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "Gemm", "
 """ONNX operators that multiply matrices."""
 
 
-def onnx_costs(path: Path, feeds: Feeds) -> dict[str, int]:
-    """``params`` (numbers stored in the graph) and ``macs`` of one pass of an ONNX file.
+def onnx_costs(path: Path, feeds: Feeds) -> dict[str, int | None]:
+    """``params`` (numbers stored in the graph; None without the package onnx) and ``macs`` of one pass of an ONNX file.
 
     The work is counted without the runtime's own changes to the graph, which pad channels.
     """
-    import onnx
-
+    macs = sum(layer.macs for layer in onnx_layers(path, feeds, threads=None, runs=1, optimised=False))
+    try:
+        import onnx
+    except ImportError:  # an edge device has the runtime alone
+        return {"params": None, "macs": macs}
     # 64-bit integers are shapes and indices
     stored = (t for t in onnx.load(str(path)).graph.initializer if t.data_type != onnx.TensorProto.INT64)
-    macs = sum(layer.macs for layer in onnx_layers(path, feeds, threads=None, runs=1, optimised=False))
     return {"params": sum(prod(tensor.dims) for tensor in stored), "macs": macs}
 
 

@@ -8,13 +8,10 @@ import numpy as np
 
 from fusionseg.data.prepare import project_sample, with_image
 from fusionseg.deploy.costs import RUNS, Layer, count_macs, count_parameters, profile
-from fusionseg.deploy.exported import BF16, INPUTS, read_export
+from fusionseg.deploy.exported import BF16, DESCRIPTIONS, INPUTS, read_export
 from fusionseg.deploy.runtime import Model
 from fusionseg.models.shipped import find_model
 from fusionseg.sample import Sample
-
-DESCRIPTIONS = (".json", ".yaml")
-"""Files of an export that hold no part of the network."""
 
 
 def model_costs(
@@ -86,8 +83,8 @@ def _graph_costs(
     from fusionseg.deploy.graph_costs import onnx_costs, onnx_layers, openvino_costs, openvino_layers
 
     exported = read_export(folder)
-    files = (folder / name for name in exported.manifest.sha256)
-    facts: dict[str, Any] = {"bytes": sum(file.stat().st_size for file in files if file.suffix not in DESCRIPTIONS)}
+    files = (folder / name for name in exported.manifest.sha256 if name not in DESCRIPTIONS)
+    facts: dict[str, Any] = {"bytes": sum(file.stat().st_size for file in files)}
     feeds = {name: getattr(inputs, name) for name in INPUTS}
     if exported.manifest.runtime == "openvino":
         facts |= openvino_costs(exported.model, feeds)

@@ -4,8 +4,7 @@ import logging
 import sys
 import time
 from types import TracebackType
-
-from tqdm import tqdm
+from typing import Any
 
 logger = logging.getLogger(__name__)
 LINE_EVERY_S = 30.0
@@ -25,8 +24,7 @@ class Progress:
         self._title, self._total, self._done, self._first = title, total, done, done
         self._quiet = quiet
         self._began = self._said = time.monotonic()
-        show = sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=total, initial=done, desc=title, delay=1, dynamic_ncols=True) if show else None
+        self._bar = _open_bar(title, total, done) if sys.stderr.isatty() and not quiet else None
 
     def advance(self, note: str = "") -> None:
         """One step more; ``note`` (the loss, say) stands beside the count."""
@@ -50,3 +48,12 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _open_bar(title: str, total: int, done: int) -> Any:
+    """A bar on the terminal; None on a device with the edge packages alone, where lines must do."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, initial=done, desc=title, delay=1, dynamic_ncols=True)

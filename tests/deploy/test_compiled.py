@@ -1,6 +1,8 @@
 """Compiled models are kept for the next process, and never trusted when they are not what was kept."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +84,15 @@ def test_openvino_compiles_once_and_again_where_the_file_is_useless(
     cache.write(b"no program at all")
     np.testing.assert_array_equal(first, answer(load(folder)))
     assert len(compilations) == 2
+
+
+def test_the_parity_report_has_no_part_in_what_is_compiled(exports: Exports, tmp_path: Path, cache_home: Path) -> None:
+    """The gate compiles an export before its report is written; the first to use it then need not."""
+    folder = shutil.copytree(exports.folders["openvino"], tmp_path / "copy")
+    load(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]["parity.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    kept = list(cache_home.rglob("*.blob"))
+    load(folder)
+    assert list(cache_home.rglob("*.blob")) == kept

@@ -342,14 +342,16 @@ def test_more_threads_than_cores_are_warned_of(exports: Exports, caplog: pytest.
     assert f"{cores + 1} threads on {cores} cores wait for each other; give at most {cores}" in caplog.text
 
 
-EDGE = """
+BLOCK = """
 import json, sys
 allowed = set(json.loads(sys.argv[4]))
 class Block:
     def find_spec(self, name, path=None, target=None):
         if path is None and name not in allowed and name not in sys.stdlib_module_names:
-            raise ImportError(f"{name} is blocked", name=name)
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
+"""
+EDGE = """
 import numpy as np
 import fusionseg
 from fusionseg.geometry.camera import Camera
@@ -363,6 +365,15 @@ try:
     fusionseg.load("student")
 except ValueError as error:
     print(error)
+"""
+COMMANDS = """
+from fusionseg.cli import main
+from fusionseg.deploy import benchmark
+benchmark.matrix_product_peak = lambda threads: 1e11  # of a fresh process, which has all packages
+few = "--repetitions 1 --warmup 0 --cold-starts 0 --threads 1 --json".split()
+assert main(["benchmark", sys.argv[1], "--data", sys.argv[2], *few, sys.argv[3]]) == 0
+assert main(["export", "student"]) == 2
+assert main(["demo"]) == 2
 """
 
 
@@ -383,6 +394,12 @@ def edge_modules(runtime: str) -> list[str]:
     return ["fusionseg", *(top for top, owners in modules if {o.lower().replace("_", "-") for o in owners} & found)]
 
 
+def on_the_edge(code: str, runtime: str, *files: Path) -> "subprocess.CompletedProcess[str]":
+    """A process that can import no more than that; the files are its first arguments."""
+    words = [sys.executable, "-c", BLOCK + code, *map(str, files), json.dumps(edge_modules(runtime))]
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
 def test_an_edge_install_labels_a_frame(
     exports: Exports, original: Model, log: Log, tmp_path: Path, to: str, runtime: str
@@ -394,11 +411,37 @@ def test_an_edge_install_labels_a_frame(
     arrays |= {"image": sample.image, "points": sample.points_lidar, "camera_T_lidar": sample.camera_T_lidar}
     np.savez(tmp_path / "in.npz", **arrays)  # type: ignore[arg-type]
     files = [exports.folders[to], tmp_path / "in.npz", tmp_path / "out.npz"]
-    words = [sys.executable, "-c", EDGE, *map(str, files), json.dumps(edge_modules(runtime))]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    done = on_the_edge(EDGE, runtime, *files)
     assert done.returncode == 0, done.stderr
     assert "torch is not installed; pip install torch" in done.stdout
     expected = original(sample)
     with np.load(tmp_path / "out.npz") as answered:
         assert (answered["points"] == expected.points).mean() > 0.999
         assert (answered["pixels"] == expected.pixels).mean() > 0.999
+
+
+@pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_an_edge_install_measures_itself_and_names_what_other_commands_need(
+    exports: Exports, log: Log, tmp_path: Path, to: str, runtime: str
+) -> None:
+    done = on_the_edge(COMMANDS, runtime, exports.folders[to], log.path, tmp_path / "now.json")
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads((tmp_path / "now.json").read_text())["models"]
+    assert model["runtime"] == runtime and model["macs"] > 1e6
+    # the runtime alone cannot read what is stored in an ONNX file
+    assert (model["params"] is None) == (to == "onnx")
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 2 and "torch is not installed; pip install torch, or all of it: pip" in said[0]
+    assert " is not installed; pip install " in said[1]
+
+
+def test_nothing_that_is_known_is_worked_out_at_every_load(exports: Exports) -> None:
+    import openvino
+    from openvino.passes import ConstantFolding, Manager
+
+    model = openvino.Core().read_model(exports.folders["openvino"] / "model.xml")
+    before = len(model.get_ops())
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
+    assert len(model.get_ops()) == before > 100
