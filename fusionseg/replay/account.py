@@ -95,18 +95,19 @@ def safe_entries(entries: Sequence[Mapping[str, Any]], streams: bool) -> list[Ma
     return list(entries[:last])
 
 
-def machine() -> dict[str, Any]:
-    """What the latencies were measured on."""
-    import torch
-
-    return {
+def machine(runtime: str) -> dict[str, Any]:
+    """What the latencies were measured on; torch and its threads only where they run the network."""
+    facts = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
     }
+    if runtime == "torch":
+        import torch
+
+        facts |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    return facts
 
 
 def _processor() -> str:

@@ -31,8 +31,13 @@ def results(comparison: Comparison) -> dict[str, Any]:
         },
         "scores": {kind: _scores(comparison, kind) for kind in comparison.kinds()},
         "latency_ms": {stage: _latency(*comparison.spent_ms(stage)) for stage in REPORTED},
-        "same_machine": a.summary["machine"] == b.summary["machine"],
+        "same_machine": _same_machine(a.summary["machine"], b.summary["machine"]),
     }
+
+
+def _same_machine(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether what both runs tell of their machine is the same; one may have run in torch and the other not."""
+    return all(a[fact] == b[fact] for fact in a.keys() & b.keys())
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -298,6 +298,8 @@ def _about(
     """What was run; ``input`` is (height, width) of the network input per camera."""
     return {
         "model": model.name,
+        "runtime": model.session.name,
+        "precision": model.session.precision,
         "input": inputs,
         "sensors": plan.sensors,
         "log": {
@@ -308,5 +310,5 @@ def _about(
             "findings": log.findings(),
         },
         "videos": videos,
-        "machine": machine(),
+        "machine": machine(model.session.name),
     }

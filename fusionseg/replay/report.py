@@ -192,9 +192,10 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 
 def _remarks(summary: Mapping[str, Any], kind: str | None) -> list[str]:
     machine = summary["machine"]
-    lines = [
-        f"Measured on {machine['processor']}; threads of the network: {machine['threads']}, cores: {machine['cores']}."
-    ]
+    # other runtimes than torch do not tell how many threads they took
+    threads = f"threads of the network: {machine['threads']}, " if "threads" in machine else ""
+    network = f"the network in {summary['runtime']}, {summary['precision']}"
+    lines = [f"Measured on {machine['processor']}; {network}; {threads}cores: {machine['cores']}."]
     lines += _recording_remarks(summary["log"]["findings"])
     if summary["interrupted"]:
         lines.append("The replay was interrupted; this is complete for the frames seen.")

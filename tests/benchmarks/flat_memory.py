@@ -2,7 +2,7 @@
 
     python tests/benchmarks/flat_memory.py [FRAMES]
 
-The log has two cameras, sweeps and labels; its frames repeat the first ten. Labels, videos and figures are written.
+The log has two cameras, sweeps and labels; its frames repeat the first ten. Written are labels, videos, MCAP, figures.
 """
 
 import os
@@ -54,7 +54,7 @@ def main(frames: int) -> None:
     try:
         log = open_log(long_log(folder / "log", frames))
         model = load(save_tiny_model(folder / "tiny.safetensors", size=(48, 64)), threads=1)
-        plan = Plan(frames=log.frames, cameras=log.cameras, video=True)
+        plan = Plan(frames=log.frames, cameras=log.cameras, video=True, mcap=True)
         used_mb: list[float] = []
         began = time.perf_counter()
 

@@ -113,6 +113,9 @@ def test_runs_on_different_machines_are_told_apart(tmp_path):
     b = write_run(tmp_path / "b", make_figures(), machine={"cores": 64})
     found = results(compare(a, b))
     assert not found["same_machine"] and "different machines" in format_results(found)
+    # an export on the same machine does not tell its threads
+    threads = write_run(tmp_path / "c", make_figures(), machine={"cores": 2, "threads": 1})
+    assert results(compare(a, threads))["same_machine"]
 
 
 def other_table(figures):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_logs import make_plain_log
-from tiny_model import save_tiny_model
+from tiny_graph import save_tiny_export
 
 from fusionseg.cli import main
 from fusionseg.data.open import open_log
@@ -31,7 +31,8 @@ LIMIT_S = 240
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+    """An export, since a process that runs one is there seconds before one that imports torch."""
+    return save_tiny_export(tmp_path_factory.mktemp("model") / "tiny", (64, 96))
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,7 @@ def test_summary_reports_stages_accuracy_and_circumstances(tmp_path, tiny_model,
     assert (summary["model"], summary["sensors"], summary["interrupted"]) == ("tiny", "both", False)
     assert summary["log"]["format"] == log.format
     assert summary["machine"]["threads"] >= 1
+    assert (summary["runtime"], summary["precision"]) == ("torch", "fp32")
 
 
 def test_no_labels_no_accuracy(tmp_path, tiny_model):

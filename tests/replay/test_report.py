@@ -130,6 +130,8 @@ def test_a_report_of_a_thousand_frames_of_six_cameras_is_small(tmp_path, tiny_mo
         "stages_ms": stages_ms,
         "accuracy": None,
         "model": "model",
+        "runtime": "torch",
+        "precision": "fp32",
         "sensors": "both",
         "input": {"camera0": [360, 640]},
         "log": {"path": "log", "format": "plain", "cameras": cameras, "findings": {}},
