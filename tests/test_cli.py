@@ -146,8 +146,8 @@ def test_the_next_command_is_on_the_same_data(capsys, tmp_path, log, model):
     words = f"{log} {' '.join(chosen)}"
     _, out, _ = run(capsys, "inspect", log, *chosen, "--out", tmp_path / "inspect")
     assert out.splitlines()[-1] == f"next:    fusionseg replay {words} --video"
-    _, out, _ = run(capsys, "replay", log, "--model", model, *chosen, "--out", tmp_path / "replay")
-    assert out.splitlines()[-1] == f"next:    fusionseg evaluate {model} {words}"
+    _, out, _ = run(capsys, "replay", log, "--model", model, *chosen, "--size", "32x64", "--out", tmp_path / "replay")
+    assert out.splitlines()[-1] == f"next:    fusionseg evaluate {model} {log} --size 32x64 {' '.join(chosen)}"
     _, out, _ = run(capsys, "evaluate", model, log, *chosen)
     assert out.splitlines()[-1] == f"next:    fusionseg replay {log} --model {model} {' '.join(chosen)} --video"
     _, out, _ = run(capsys, "evaluate", model, log)

@@ -139,7 +139,8 @@ def _run_one(args: argparse.Namespace) -> int:
         verdicts.append(_check_submission(out, log, plan))
     for _, line in verdicts:
         print(line)
-    following = ("evaluate", args.model, args.log) if summary["accuracy"] else ("inspect", args.log)
+    shape = ("--size", f"{args.size[0]}x{args.size[1]}") if args.size else ()
+    following = ("evaluate", args.model, args.log, *shape) if summary["accuracy"] else ("inspect", args.log)
     ends(out, *following, *same_data(args))
     if summary["interrupted"]:
         return INTERRUPTED

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from fusionseg.metrics import Confusion, groups_of, score
 from fusionseg.replay.figures import KINDS, Figures
 from fusionseg.replay.fleet import Job, Outcome
 from fusionseg.replay.page import NONE, Cell, Fact, Table, percent, write_page
+from fusionseg.replay.report import NAME as REPORT
 
 
 def fleet_results(
@@ -71,7 +73,7 @@ def write_fleet_page(path: Path, found: Mapping[str, Any]) -> None:
         ValueError: the file cannot be written.
     """
     accuracy = {kind: scores for kind, scores in (found["accuracy"] or {}).items() if scores}
-    sections = {"logs": ("Logs", [_log_table(found["logs"])])}
+    sections = {"logs": ("Logs", [_log_table(found["logs"], path.parent)])}
     if accuracy:
         sections["classes"] = ("Classes", [_class_table(kind, scores) for kind, scores in accuracy.items()])
     write_page(
@@ -103,7 +105,10 @@ def _facts(found: Mapping[str, Any], accuracy: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _log_table(logs: Sequence[Mapping[str, Any]]) -> Table:
+def _log_table(logs: Sequence[Mapping[str, Any]], out: Path) -> Table:
+    """A row a log; its name leads to its own report, where it has one."""
+    names = [log["name"] for log in logs]
+    links = {name: quote(f"{name}/{REPORT}") for name in names if (out / name / REPORT).is_file()}
     rows: list[list[str | Cell]] = []
     for log in logs:
         fps = NONE if log["fps"] is None else f"{log['fps']:.2f}"
@@ -111,7 +116,8 @@ def _log_table(logs: Sequence[Mapping[str, Any]]) -> Table:
         figures = (f"{log['written']:,}", f"{log['skipped']:,}", percent(log["miou"]), fps, str(log["attempts"]))
         rows.append([log["name"], state, *figures, log["log"]])
     head = ["log", "state", "written", "skipped", "mean IoU", "frames a second", "workers tried", "path"]
-    return Table(caption="Each log; frames a second are those of its own replay.", head=head, rows=rows)
+    caption = "Each log; frames a second are those of its own replay."
+    return Table(caption=caption, head=head, rows=rows, links=links)
 
 
 def _class_table(kind: str, scores: Mapping[str, Any]) -> Table:

@@ -1,7 +1,7 @@
 """One self-contained HTML file: tables and templates, everything escaped, nothing fetched."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Table:
         rows: as long as ``head`` each.
         narrow: write the names of the columns upwards.
         frames: the rows are named by frames, which lead to their pictures.
+        links: name of a row -> file beside the page that it leads to.
     """
 
     caption: str
@@ -51,6 +52,7 @@ class Table:
     rows: Sequence[Sequence[str | Cell]]
     narrow: bool = False
     frames: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

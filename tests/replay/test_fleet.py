@@ -18,7 +18,8 @@ from fusionseg.data.open import open_log
 from fusionseg.deploy.runtime import load
 from fusionseg.metrics import groups_of, iou, mean_over, merge
 from fusionseg.replay.figures import Figures
-from fusionseg.replay.fleet import fleet_jobs, frames_done, run_fleet
+from fusionseg.replay.fleet import Job, Outcome, fleet_jobs, frames_done, run_fleet
+from fusionseg.replay.fleet_report import fleet_results, write_fleet_page
 from fusionseg.replay.pipeline import replay
 from fusionseg.replay.plan import Plan
 from fusionseg.replay.sink import RUN_FILE
@@ -254,6 +255,18 @@ def check_mean_of_all_logs(out, names, report):
     assert report["accuracy"]["points"]["miou_all"] == pytest.approx(float(expected))
     assert sum(report["accuracy"]["points"]["counts"].values()) == counts.sum()
     assert report["accuracy"]["pixels"] is None
+
+
+def test_the_page_leads_to_the_report_of_each_log_that_has_one(tmp_path):
+    names = ("a drive#2", "b")
+    jobs = [Job(tmp_path / "logs" / name, tmp_path / name) for name in names]
+    figures = dict(seen=0, written=0, skipped=0, miou=None, fps=None, seconds=1.0, attempts=1)
+    outcomes = [Outcome(name=job.folder.name, log=str(job.log), fault="it is empty", **figures) for job in jobs]
+    jobs[0].folder.mkdir()
+    (jobs[0].folder / "report.html").touch()
+    write_fleet_page(tmp_path / "fleet.html", fleet_results(jobs, outcomes, None, 1))
+    page = (tmp_path / "fleet.html").read_text()
+    assert '<a href="a%20drive%232/report.html">a drive#2</a>' in page and "b/report.html" not in page
 
 
 def test_folders_are_kept_whatever_is_named_later(tmp_path, logs):
