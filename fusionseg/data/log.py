@@ -69,6 +69,11 @@ class Log(ABC):
         """Whether the path has this format's layout; a loader that does not say is only opened by name."""
         return False
 
+    @classmethod
+    def is_there(cls, path: Path) -> bool:
+        """Whether there is anything to open; a log that is a part of a data set's tables has no folder of its own."""
+        return path.exists()
+
     @abstractmethod
     def sample(self, frame: int, camera_name: str) -> Sample:
         """One view.

@@ -68,10 +68,11 @@ class NuScenesLog(Log):
     the two is in it. The sweep itself is compensated by nuScenes already and carries no time per point.
 
     Args:
-        path: the data root, or its folder of tables (``v1.0-mini``, ``v1.0-trainval``, ...).
+        path: the data root, or its folder of tables (``v1.0-mini``, ``v1.0-trainval``, ...); behind it the name of a
+            scene, as if it were a folder there: ``nuscenes/scene-0061``.
         classes: ``driving12``, ``native`` (the 16 of the lidarseg challenge) or a YAML file.
         split: must be None; choose scenes.
-        scene: for example ``scene-0061``, when the tables hold several.
+        scene: the same, where the path does not say it and the tables hold several.
         version: the folder of tables, when the root holds several.
 
     Raises:
@@ -92,10 +93,11 @@ class NuScenesLog(Log):
         version: str | None = None,
     ) -> None:
         if split is not None:
-            raise ValueError(f"split is {split!r}; nuScenes is opened by scene (scene=), not by split")
-        self._tables = _choose_tables(Path(path), version)
-        self.path = self._tables.parent
-        chosen = _choose_scene(self._tables, scene)
+            raise ValueError(f"split is {split!r}; nuScenes is opened by scene, as v1.0-mini/scene-0061, not by split")
+        self.path = Path(path)
+        place, named = _place(self.path)
+        self._tables = _choose_tables(place, version)
+        chosen = _choose_scene(self._tables, named or scene)
         self.name = f"nuscenes/{chosen['name']}"
         self._map = label_map("nuscenes", classes)
         self.table = self._map.table
@@ -114,8 +116,13 @@ class NuScenesLog(Log):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether there are tables here or in a folder ``v1.0-*``."""
-        return bool(_table_folders(path))
+        """Whether there are tables here or in a folder ``v1.0-*``; or there, where the path names a scene of theirs."""
+        return bool(_table_folders(_place(path)[0]))
+
+    @classmethod
+    def is_there(cls, path: Path) -> bool:
+        """Whether it is a folder, or named like a scene of one."""
+        return path.exists() or cls.recognises(path)
 
     def world_T_lidar(self, frame: int) -> NDArray[np.float64]:
         """(4, 4) pose of the LiDAR at a frame's sweep, in the map's frame.
@@ -195,6 +202,11 @@ class NuScenesLog(Log):
             return self._map(self._fine_ids[ids], str(file))
 
 
+def _place(path: Path) -> tuple[Path, str | None]:
+    """Where to look for tables, and the scene that the path names as if it were a folder there."""
+    return (path, None) if path.exists() else (path.parent, path.name)
+
+
 def _table_folders(path: Path) -> list[Path]:
     if (path / "sample_data.json").is_file():
         return [path]
@@ -207,7 +219,7 @@ def _choose_tables(path: Path, version: str | None) -> Path:
     if version is not None:
         found = [folder for folder in found if folder.name == version]
     if len(found) != 1:
-        raise ValueError(f"{path}: {len(found)} folders of tables fit (there are {names}); give one as version=")
+        raise ValueError(f"{path}: {len(found)} folders of tables fit (there are {names}); give the path of one")
     return found[0].resolve()
 
 
@@ -233,7 +245,10 @@ def _choose_scene(tables: Path, scene: str | None) -> Row:
     if len(found) != 1:
         names = [str(row.get("name")) for row in rows]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        raise ValueError(f"{tables}: {len(found)} scenes fit (there are {shown or 'none'}); give one as scene=")
+        raise ValueError(
+            f"{tables}: {len(found)} scenes fit (there are {shown or 'none'}); name one behind the path, "
+            f"as {tables.name}/scene-0061 (in a config: options: {{scene: scene-0061}})"
+        )
     return found[0]
 
 

@@ -61,10 +61,12 @@ def recognise(path: Path) -> str:
         FileNotFoundError: there is no such path.
         ValueError: no layout matches; says what is there.
     """
-    if not path.exists():
+    loaders = {name: loader_class(name) for name in LOADERS}
+    there = [name for name, loader in loaders.items() if loader.is_there(path)]
+    if not there:
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of a log")
-    for name in LOADERS:
-        if loader_class(name).recognises(path):
+    for name in there:
+        if loaders[name].recognises(path):
             return name
     raise ValueError(
         f"{path}: no known log layout; it {_held(path)}; check the path or give --format "
@@ -107,7 +109,7 @@ def open_log(
     path = Path(path).expanduser()
     name = recognise(path) if format is None else format
     loader = loader_class(name)
-    if not path.exists():
+    if not loader.is_there(path):
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of a log")
     try:
         log = loader(path, classes=classes, split=split, **options)  # type: ignore[call-arg]

@@ -118,8 +118,18 @@ def test_a_key_frame_without_a_sensor(tiny):
 
 def test_scenes_are_chosen_by_name(tiny):
     edit(tiny, "scene", lambda rows: rows.append({"token": "other", "name": "scene-0002"}))
-    with pytest.raises(ValueError, match=r"2 scenes fit \(there are scene-0001, scene-0002\); give one as scene="):
+    expected = r"2 scenes fit \(there are scene-0001, scene-0002\); name one behind the path, as v1.0-mini/scene-0061"
+    with pytest.raises(ValueError, match=expected):
         open_log(tiny)
+    for path in (tiny / "scene-0001", tiny / "v1.0-mini" / "scene-0001"):
+        log = open_log(path)
+        assert (log.format, log.name, log.path, log.frames) == ("nuscenes", "nuscenes/scene-0001", path, [0, 1])
+        assert len(open_log(path, "nuscenes").frame(1)[0].points_lidar) > 1000
+    with pytest.raises(ValueError, match=r"0 scenes fit \(there are scene-0001, scene-0002\)"):
+        open_log(tiny / "scene-0061")
+    for path in (tiny / "scenes" / "scene-0001", tiny.parent / "scene-0001"):
+        with pytest.raises(FileNotFoundError, match="no such file or folder"):
+            open_log(path)
     assert open_log(tiny, scene="scene-0001").frames == [0, 1]
     with pytest.raises(ValueError, match="no key frames"):
         open_log(tiny, scene="scene-0002")

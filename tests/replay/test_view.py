@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import pytest
 from make_logs import make_plain_log
+from make_nuscenes import make_nuscenes_log
+from tiny_graph import save_tiny_export
 
 from fusionseg.cli import main
 from fusionseg.data.open import open_log
 from fusionseg.labels import DRIVING12
 from fusionseg.replay import view
+from fusionseg.replay.fleet import Job, fleet_jobs
 from fusionseg.replay.pipeline import replay
 from fusionseg.replay.plan import Plan
 from fusionseg.replay.view import read_sweep, show_sweep
@@ -28,6 +31,11 @@ def run_folder(tmp_path, tiny_model):
     labels[::3] = DRIVING12.names.index("car")
     labels.tofile(tmp_path / "run" / "labels" / f"{FRAME:06d}.label")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    return save_tiny_export(tmp_path / "model", (64, 96))
 
 
 @pytest.fixture
@@ -89,6 +97,21 @@ def test_the_window_has_every_point_in_the_colour_of_its_label(monkeypatch, run_
     np.testing.assert_allclose(np.asarray(cloud.colors) * 255, colours, atol=1e-6)
     assert window.calls[0] == ("create", f"{read_sweep(frame).title}", view.WIDTH_PX, view.HEIGHT_PX)
     assert window.calls[-2:] == [("run",), ("destroy",)]
+
+
+def test_a_scene_of_several_is_found_again(tmp_path, capsys, model_file):
+    """The scenes of nuScenes share tables; each is a log by its name behind their path."""
+    root = make_nuscenes_log(tmp_path / "nuscenes", frames=1)
+    scenes = root / "v1.0-mini" / "scene.json"
+    scenes.write_text(json.dumps([*json.loads(scenes.read_text()), {"token": "other", "name": "scene-0002"}]))
+    options = ("--model", str(model_file), "--sensors", "camera", "--out", str(tmp_path / "run"))
+    assert main(["replay", str(root), *options]) == 2
+    assert "2 scenes fit (there are scene-0001, scene-0002); name one behind the path" in capsys.readouterr().err
+    assert main(["replay", str(root / "scene-0001"), *options]) == 0
+    sweep = read_sweep(tmp_path / "run" / "labels" / "000000.label")
+    assert (sweep.title, sweep.log) == ("nuscenes/scene-0001 frame 0", root / "scene-0001")
+    (job,) = fleet_jobs([root / "scene-0001"], tmp_path)
+    assert job == Job(root / "scene-0001", tmp_path / "scene-0001")
 
 
 def test_a_picture_needs_no_display(tmp_path, monkeypatch, capsys, frame):
