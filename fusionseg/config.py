@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 import math
 import os
 import re
@@ -449,4 +450,6 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 def unwritable(path: Path, error: OSError) -> ValueError:
     """What to tell a person about a file that cannot be written."""
-    return ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder you can write to")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "free some space" if full else "choose a folder you can write to"
+    return ValueError(f"{path}: cannot be written ({error.strerror}); {fix}")

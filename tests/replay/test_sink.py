@@ -44,6 +44,19 @@ def test_read_only_folder_is_refused(tmp_path):
         new_folder(tmp_path / "closed", "replay")
 
 
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "choose a folder you can write to")]
+)
+def test_a_file_that_cannot_be_written_names_the_fix_that_helps(monkeypatch, tmp_path, number, fix):
+    def fails(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(ValueError, match=rf"a\.json: cannot be written \({os.strerror(number)}\); {fix}$"):
+        write_json(tmp_path / "a.json", {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_point_labels_are_little_endian_words(tmp_path):
     write_point_labels(tmp_path / "0.label", np.array([10, 255], dtype=np.uint8))
     assert (tmp_path / "0.label").read_bytes() == b"\x0a\0\0\0\xff\0\0\0"
