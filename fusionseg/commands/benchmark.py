@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fusionseg.deploy.runtime import Model
 
 GENERATED_FRAMES = 4
+REPETITIONS = 100
 
 
 def add(commands: Any) -> None:
@@ -44,7 +45,8 @@ def add(commands: Any) -> None:
     command.add_argument("--compile", action="store_true", help="let torch.compile make one program of a checkpoint")
     command.add_argument("--peers", action="store_true", help="run image-only networks of others on the same images")
     command.add_argument("--whole-sweep", action="store_true", help="label the points outside the image too")
-    command.add_argument("--repetitions", type=int, default=100, metavar="N", help="frames per model; default 100")
+    text = f"frames per model; default {REPETITIONS}"
+    command.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="N", help=text)
     command.add_argument("--warmup", type=int, default=10, metavar="N", help="frames before them; default 10")
     command.add_argument("--cold-starts", type=int, default=3, metavar="N", help="fresh processes per model; default 3")
     command.add_argument("--deadline", type=int, default=0, metavar="N", help="pace N frames at 10 Hz, count misses")
@@ -105,10 +107,18 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
         print(f"\n{compare(report, base)}")
     where = " and ".join(filter(None, (args.json, args.histogram))) or "the table above; --json FILE keeps it"
     following = ("--compare", args.json) if args.json else ("--json", "benchmark.json")
-    same = [*(("--data", args.log) if args.data else ()), *same_data(args)]
-    same += ["--size", "{}x{}".format(*args.size)] if args.size else []
-    ends(where, "benchmark", *args.models, *same, *following)
+    ends(where, "benchmark", *args.models, *_same_measurement(args), *following)
     return 0
+
+
+def _same_measurement(args: argparse.Namespace) -> list[str]:
+    """The words that chose the data and how it is measured, for a run that can be compared."""
+    words = [*(("--data", args.log) if args.data else ()), *same_data(args)]
+    words += ["--size", "{}x{}".format(*args.size)] if args.size else []
+    for name, usual in (("threads", None), ("device", "cpu"), ("repetitions", REPETITIONS)):
+        if getattr(args, name) != usual:
+            words += [f"--{name}", str(getattr(args, name))]
+    return [*words, *(f"--{name}" for name in ("compile", "whole-sweep") if getattr(args, name.replace("-", "_")))]
 
 
 def _benchmark_data(args: argparse.Namespace) -> "tuple[Frames, Score]":

@@ -133,6 +133,8 @@ def benchmark(
         "frames": len(frames.numbers),
         "repetitions": plan.repetitions,
         "warmup": plan.warmup,
+        "whole_sweep": recipes[0].whole_sweep,
+        "compiled": recipes[0].compiled,
         "matrix_product_macs_per_s": peak,
         "models": [_describe(contender, peak) for contender in contenders],
         "failed": [asdict(item) for item in failed],

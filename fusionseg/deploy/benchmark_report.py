@@ -12,7 +12,10 @@ from fusionseg.deploy.contender import REPORTED
 
 Report = Mapping[str, Any]
 SHOWN_LAYERS = 20
-SAME = ("machine.cpu", "threads", "input", "points", "data", "repetitions")
+SAME = (
+    *("machine.cpu", "machine.gpu", "threads", "input", "points", "data"),
+    *("repetitions", "whole_sweep", "compiled"),
+)
 """What two reports must share for their ratios to mean something."""
 
 
@@ -82,7 +85,8 @@ def compare(report: Report, base: Report) -> str:
         raise ValueError(
             f"no model of this run is in the earlier one, which has {', '.join(map(_label, base['models']))}"
         )
-    different = [name for name in SAME if _get(report, name) != _get(base, name)]
+    # what is false or null may be missing in reports of earlier versions
+    different = [name for name in SAME if (_get(report, name) or None) != (_get(base, name) or None)]
     warning = [f"not the same as in that run: {', '.join(different)}"] if different else []
     return "\n\n".join(["Times as fast as in the earlier run (p50, above 1 is faster):", _table(rows), *warning])
 
@@ -113,10 +117,12 @@ def _conditions(report: Report) -> str:
     machine = report["machine"]
     height, width = report["input"]
     gpu = f"{machine['gpu']}; " if machine["gpu"] else ""
+    how = "whole sweep, with virtual views; " if report.get("whole_sweep") else ""
+    how += "checkpoints compiled; " if report.get("compiled") else ""
     return (
         f"{gpu}{machine['cpu']}, {report['threads']} threads on cores {', '.join(map(str, machine['affinity']))}; "
         f"{report['data']}, {report['frames']} frames, {report['points']} points a sweep, input {width}x{height}; "
-        f"{report['repetitions']} repetitions by turns after {report['warmup']}; "
+        f"{report['repetitions']} repetitions by turns after {report['warmup']}; {how}"
         f"matrix product {report['matrix_product_macs_per_s'] / 1e9:.0f} GMAC/s; commit {report['git'] or 'unknown'}"
     )
 

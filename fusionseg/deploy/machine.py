@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PACKAGES = ("fusionseg", "numpy", "opencv-python", "torch", "onnxruntime", "openvino")
+PACKAGES = ("fusionseg", "numpy", "opencv-python", "opencv-python-headless", "torch", "onnxruntime", "openvino")
 SPEED_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 """Instruction sets that decide how fast a network runs, INT8 above all."""
 

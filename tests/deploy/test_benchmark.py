@@ -319,7 +319,8 @@ def test_the_command_writes_json_and_compares_with_itself(capsys, tmp_path, log_
     status, out, _ = run(capsys, model_path, *few, "--size", "48x64", "--json", base)
     assert status == 0
     assert f"results: {base}" in out
-    assert f"next:    fusionseg benchmark {model_path} --data {log_path} --size 48x64 --compare {base}" in out
+    same = f"--data {log_path} --size 48x64 --threads 1 --repetitions 2"
+    assert f"next:    fusionseg benchmark {model_path} {same} --compare {base}" in out
     report = read_report(base)
     # the size in the shape of the image
     assert report["input"] == [44, 68]
@@ -334,10 +335,11 @@ def test_the_command_writes_json_and_compares_with_itself(capsys, tmp_path, log_
     )
     assert 0 < accuracy["points"]["accuracy"] < 1
     assert os.sched_getaffinity(0) == cores
-    status, out, _ = run(capsys, model_path, *few, "--frames", "1:2", "--compare", base)
+    status, out, _ = run(capsys, model_path, *few, "--frames", "1:2", "--whole-sweep", "--compare", base)
     assert status == 0
-    assert "not the same as in that run: input" in out
-    assert "Times as fast" in out
+    assert "not the same as in that run: input, points, whole_sweep\n" in out
+    assert "Times as fast" in out and "; whole sweep, with virtual views; " in out
+    assert "--frames 1:2 --threads 1 --repetitions 2 --whole-sweep --json" in out
 
 
 def test_a_log_of_images_without_points(capsys, tmp_path, model_path):
