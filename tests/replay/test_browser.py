@@ -141,6 +141,15 @@ def test_frames_and_cameras_are_chosen(visit, report_file):
     assert page.evaluate("document.getElementById('image').naturalWidth") == 160
 
 
+def test_the_keyboard_keeps_its_place_at_either_end_of_the_log(visit, report_file):
+    page = visit(report_file)
+    page.get_by_role("button", name="Next", exact=True).focus()
+    for place in ("next", "previous", "previous", "next"):
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == place
+    assert "Frame 0, " in page.inner_text("#said")
+
+
 def test_the_class_under_the_pointer_is_written(visit, report_file):
     page = visit(report_file)
     page.get_by_role("radio", name="prediction | ground truth").check()

@@ -53,6 +53,9 @@ function wipe() {
 function step(by) {
   part("frame").selectedIndex += by;
   draw();
+  // the button is disabled at the end of the log, and the keyboard would lose its place
+  const [pressed, other] = by > 0 ? ["next", "previous"] : ["previous", "next"];
+  if (part(pressed).disabled) part(other).focus();
 }
 
 function classAt(image, x, y) {
