@@ -37,7 +37,8 @@ def prune(model: str | Path, config: TrainConfig, out: Path, resume: bool = Fals
         resume: go on with what is in ``out``.
 
     Returns:
-        Plain JSON: ``models`` ``before``, ``cut`` and ``tuned``, each with ``cost`` and the figures per log.
+        Plain JSON: ``models`` ``before``, ``cut`` and ``tuned``, each with the size of its ``input``, ``cost`` and the
+        figures per log.
 
     Raises:
         FileNotFoundError, ValueError: no such model, classes that differ, or widths it does not have.
@@ -52,7 +53,10 @@ def prune(model: str | Path, config: TrainConfig, out: Path, resume: bool = Fals
     logs = named_logs(config)
     spent = costs(paths, logs, cache)
     figures = {name: measure(path, logs, config, cache, errors_deg=()) for name, path in paths.items()}
-    return {"models": {name: {"cost": spent[name], "logs": figures[name]} for name in paths}}
+    sizes = {name: list(load_checkpoint(path).config.data.size) for name, path in paths.items()}
+    return {
+        "models": {name: {"input": sizes[name], "cost": spent[name], "logs": figures[name]} for name in paths},
+    }
 
 
 def _cut_once(wide_path: Path, config: TrainConfig, cut_path: Path, cache: Path, resume: bool) -> None:
@@ -110,4 +114,10 @@ def format_pruning(report: dict[str, Any]) -> str:
             values = (one["logs"][log][sensor] for sensor in SENSORS)
             cells.append(" / ".join("-" if value is None else f"{100 * value:.1f}" for value in values))
         lines.append("| " + " | ".join(cells) + " |")
+    before, tuned = ("{1}x{0}".format(*models[name]["input"]) for name in ("before", "tuned"))
+    if before != tuned:
+        lines += [
+            "",
+            f"Before: input {before}, then {tuned}: part of the difference is the size (data.size), not the cut.",
+        ]
     return "\n".join(lines)

@@ -29,6 +29,9 @@ def test_from_wide_to_narrow(
     assert before["params"] > cut["params"] == tuned["params"]
     assert before["macs"] > cut["macs"] == tuned["macs"]
     assert format_pruning(report) in said and (tmp_path / "out" / "pruning.md").read_text().count("|") > 20
+    assert "part of the difference" not in said
+    report["models"]["before"]["input"] = [360, 640]
+    assert "Before: input 640x360, then 96x64: part of the difference is the size" in format_pruning(report)
     kept = weights(tmp_path / "out" / "cut.safetensors")
     assert kept["head.logits.weight"].shape[1] == 8
     # what is not narrowed is what it was
