@@ -30,6 +30,11 @@ def format_benchmark(report: Report) -> str:
         f"Layers of {_label(model)}:\n\n{_table(_layers(model, report))}" for model in models if model.get("layers")
     ]
     parts += [f"{item['name']}: could not run ({item['reason']})" for item in report["failed"]]
+    parts += [
+        f"{_label(model)}: input {model['input'][1]}x{model['input'][0]}, unlike the first; --size makes them the same"
+        for model in models
+        if model["input"] != report["input"]
+    ]
     return "\n\n".join(parts)
 
 

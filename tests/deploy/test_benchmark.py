@@ -157,6 +157,7 @@ def test_the_table_shows_speed_accuracy_and_what_could_not_run(measured):
     model |= {"accuracy": {"points": scores, "pixels": None}, "share_of_peak": 0.256}
     slow = copy.deepcopy(model) | {"name": "slow", "status": "speed only", "macs": None, "share_of_peak": None}
     slow["stages_ms"]["total"] = {name: 4 * value for name, value in model["stages_ms"]["total"].items()}
+    slow["input"] = [384, 1248]
     report |= {"models": [model, slow], "failed": [{"name": "unet", "reason": "no package", "runtime": None}]}
     text = format_benchmark(report)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
@@ -166,6 +167,7 @@ def test_the_table_shows_speed_accuracy_and_what_could_not_run(measured):
     assert dict(zip(head, second, strict=True))["speed"] == "0.25x"
     assert set("".join(rule)) == {"-"}
     assert "unet: could not run (no package)" in text
+    assert text.endswith("slow (torch, fp32): input 1248x384, unlike the first; --size makes them the same")
     assert {len(row) for row in cells[:4]} == {len(head)}
 
 
