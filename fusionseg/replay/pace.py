@@ -10,29 +10,43 @@ from fusionseg.deploy.timing import SENSOR_PERIOD_S, percentiles
 from fusionseg.replay.source import time_ns
 from fusionseg.sample import Sample
 
+LONGEST_STEP_S = 60.0
+"""Between two frames; where the log says more, or runs backwards, its clock was set."""
+
 
 class Pacer:
-    """Holds every frame back until it is due: as long after the first as the log says (10 Hz where it has no times)."""
+    """Holds every frame back until it is due: as long after the first as the log says (10 Hz where it has no times).
+
+    A frame at which the log's clock was set is due a period after the one before.
+    """
 
     def __init__(self) -> None:
-        self._began_s = 0.0
-        self._first_ns: int | None = None
-        self._count = 0
+        self._began_s = self._next_s = 0.0
+        self._last_ns: int | None = None
+        self._began = False
+        self._jumps = 0
         self._due_s: list[float] = []
         self._lag_s: list[float] = []
 
     def wait(self, sample: Sample, stop: Event) -> float:
         """Return when the frame is due, or when ``stop`` is set; seconds from the first frame to when it was due."""
         now_ns = time_ns(sample)
-        if self._count == 0:
-            self._began_s, self._first_ns = time.perf_counter(), now_ns
-        if now_ns is None or self._first_ns is None:
-            due_s = self._count * SENSOR_PERIOD_S
+        if self._began:
+            self._next_s += self._step_s(now_ns)
         else:
-            due_s = (now_ns - self._first_ns) / 1e9
-        self._count += 1
-        stop.wait(max(0.0, self._began_s + due_s - time.perf_counter()))
-        return due_s
+            self._began, self._began_s = True, time.perf_counter()
+        self._last_ns = now_ns
+        stop.wait(max(0.0, self._began_s + self._next_s - time.perf_counter()))
+        return self._next_s
+
+    def _step_s(self, now_ns: int | None) -> float:
+        if now_ns is None or self._last_ns is None:
+            return SENSOR_PERIOD_S
+        step_s = (now_ns - self._last_ns) / 1e9
+        if 0 <= step_s <= LONGEST_STEP_S:
+            return step_s
+        self._jumps += 1
+        return SENSOR_PERIOD_S
 
     def labelled(self, due_s: float) -> None:
         """The labels of the frame that was due then are ready."""
@@ -50,5 +64,6 @@ class Pacer:
             "missed": missed,
             "missed_share": missed / len(self._lag_s),
             "period_ms": round(1e3 * period_s, 3),
+            "clock_jumps": self._jumps,
             "lag_ms": percentiles([1e3 * lag_s for lag_s in self._lag_s]),
         }

@@ -77,7 +77,8 @@ def cut(
         )
         chosen = chosen[first:last]
     if not chosen:
-        raise ValueError(f"no frame of {log.path} lies from {start_s} s until before {end_s} s; give other seconds")
+        ends = "on" if end_s is None else f"until before {end_s:g} s"
+        raise ValueError(f"no frame of {log.path} lies from {start_s or 0:g} s {ends}; give other seconds")
     return chosen[::every]
 
 

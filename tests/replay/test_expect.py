@@ -100,7 +100,7 @@ def test_seconds_count_from_the_first_chosen_frame(log):
 def test_wrong_cuts_say_the_fix(tmp_path, log):
     with pytest.raises(ValueError, match="every is 0"):
         cut(log, log.frames, every=0)
-    with pytest.raises(ValueError, match=r"no frame of .* from 0\.6 s"):
+    with pytest.raises(ValueError, match=r"no frame of .* from 0\.6 s on; give"):
         cut(log, log.frames, start_s=0.6)
     timeless = open_log(make_camvid_log(tmp_path / "camvid", frames=2), split="val")
     with pytest.raises(ValueError, match=r"has no time.*--frames"):
@@ -136,6 +136,20 @@ def test_frames_come_when_they_are_due_and_late_labels_are_counted(monkeypatch, 
     report = pacer.report()
     assert (report["frames"], report["missed"], report["missed_share"]) == (4, 2, 0.5)
     assert report["period_ms"] == 100.0 and report["lag_ms"]["p50"] == pytest.approx(130, abs=1)
+
+
+def test_a_clock_that_was_set_neither_stops_the_replay_nor_makes_its_labels_late(monkeypatch):
+    clock, pacer = Clock(), Pacer()
+    monkeypatch.setattr(pace, "time", clock)
+    came = []
+    hour_ns = 3600 * 10**9
+    for time_ns in (0, 10**8, hour_ns, hour_ns + 10**8, 2 * 10**8, 3 * 10**8):
+        due_s = pacer.wait(SimpleNamespace(sweep_time_ns=time_ns, image_time_ns=None), clock)
+        came.append(round(clock.now_s - 100.0, 6))
+        pacer.labelled(due_s)
+    assert came == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    report = pacer.report()
+    assert (report["missed"], report["clock_jumps"], report["period_ms"]) == (0, 2, 100.0)
 
 
 def test_a_paced_replay_takes_as_long_as_the_log(tmp_path, capsys, log):
