@@ -163,9 +163,10 @@ def start_ray(address: str | None, cores: int) -> Any:
             ray.init(address, **quiet)
     except Exception as error:
         # Ray has no class of its own for a start that takes longer than the 30 s it allows
-        where = "Ray cannot start here" if address is None else f"{address}: no Ray cluster there"
         reason = " ".join(str(error).split())
-        raise ValueError(f"{where} ({reason}); free the machine or see `ray status`") from error
+        if address is None:
+            raise ValueError(f"Ray cannot start here ({reason}); free the machine or use --engine local") from error
+        raise ValueError(f"{address}: no Ray cluster there ({reason}); give what `ray start --head` said") from error
     return ray
 
 

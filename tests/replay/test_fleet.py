@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,22 @@ def test_a_log_whose_actor_is_killed_goes_to_a_new_one(tmp_path, logs, model_fil
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert (out / "drive-2.died").exists()
     check_every_frame_once(jobs, outcomes, model_file, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (None, r"Ray cannot start here \(it timed out\); free the machine or use --engine local"),
+        ("10.0.0.9:6379", r"10\.0\.0\.9:6379: no Ray cluster there \(it timed out\); give what `ray start --head` said"),
+    ],
+)
+def test_a_ray_that_is_not_there_says_the_fix(monkeypatch, address, said):
+    def init(*args, **options):
+        raise ConnectionError("it\ntimed out")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(ValueError, match=said):
+        start_ray(address, 2)
 
 
 class WorkerHere:
