@@ -143,7 +143,10 @@ def test_a_log_whose_actor_is_killed_goes_to_a_new_one(tmp_path, logs, model_fil
     ("address", "said"),
     [
         (None, r"Ray cannot start here \(it timed out\); free the machine or use --engine local"),
-        ("10.0.0.9:6379", r"10\.0\.0\.9:6379: no Ray cluster there \(it timed out\); give what `ray start --head` said"),
+        (
+            "10.0.0.9:6379",
+            r"10\.0\.0\.9:6379: no Ray cluster there \(it timed out\); give what `ray start --head` said",
+        ),
     ],
 )
 def test_a_ray_that_is_not_there_says_the_fix(monkeypatch, address, said):
