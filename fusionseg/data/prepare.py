@@ -222,7 +222,7 @@ def encode(view: View, stride: int) -> Inputs:
     raster[4][filled] = height.take(chosen)
     raster[5][filled] = intensity.take(chosen)
     counted = cell if view.measured is None else cell[view.measured]
-    raster[6] = np.log1p(np.bincount(counted, minlength=rows * columns)) * np.float32(0.5)
+    raster[6][filled] = np.log1p(np.bincount(counted, minlength=rows * columns).take(filled)) * np.float32(0.5)
     # the first depth of each cell, spread back to the cell's points
     surface = np.ones(rows * columns, dtype=np.float32)
     surface[filled] = depth.take(chosen)

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.data.prepare import CELL_STRIDE, POINT_FEATURES, View, encode, grid_size
+from fusionseg.data.prepare import CELL_STRIDE, POINT_FEATURES, RASTER_CHANNELS, View, encode, grid_size
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
     """The inputs of B views of H x W pixels, padding included; raster of h x w cells, N points.
+
+    The image of a single view that needs no padding is the view's own memory.
 
     Attributes:
         image: (B, H, W, 3) uint8 RGB, zeros where absent.
@@ -57,9 +62,7 @@ def stack(
     most = max(len(view.index) if taken is None else len(taken) for view, taken in zip(views, rows, strict=True))
     count = max(-(-most // bucket), bucket > 1) * bucket
     full_height, full_width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    channels_last = (len(views), full_height, full_width, 3)
-    image = np.zeros(channels_last, dtype=np.uint8)
-    lidar: NDArray[np.float32] | None = None
+    encoded = [encode(view, stride) for view in views]
     points = np.zeros((len(views), count, len(POINT_FEATURES)), dtype=np.float32)
     cell = np.full((len(views), count), -1, dtype=np.int64)
     present = np.zeros((len(views), 2), dtype=np.float32)
@@ -68,21 +71,29 @@ def stack(
             sizes = f"{view.camera.width}x{view.camera.height} and {width}x{height}"
             raise ValueError(f"views of {sizes} in one batch; train on crops of one size (augment.crop)")
         present[b] = view.image is not None, view.lidar_present and len(view.index) > 0
-        if view.image is not None:
-            image[b, :height, :width] = view.image
-        item = encode(view, stride)
-        if lidar is None:
-            shape = (len(views), len(item.raster), *grid_size(full_height, full_width, stride))
-            lidar = np.zeros(shape, dtype=np.float32)
-        if present[b, 1]:
-            lidar[b, :, : item.raster.shape[1], : item.raster.shape[2]] = item.raster
+        item = encoded[b]
         chosen = slice(None) if taken is None else taken
         number = len(item.cell) if taken is None else len(taken)
         points[b, :number] = item.points[chosen]
         cell[b, :number] = item.cell[chosen]
-    assert lidar is not None
+    image = _padded([view.image for view in views], (full_height, full_width, 3), np.uint8)
+    rasters = [item.raster if there else None for item, there in zip(encoded, present[:, 1], strict=True)]
+    lidar = _padded(rasters, (len(RASTER_CHANNELS), *grid_size(full_height, full_width, stride)), np.float32)
     grid = grid_size(height, width, CELL_STRIDE)
     return Stack(image, lidar, present, points, _on_padded_grid(cell, grid[1], -(-full_width // CELL_STRIDE)), grid)
+
+
+def _padded(items: Sequence[NDArray[T] | None], shape: tuple[int, ...], dtype: type[T]) -> NDArray[T]:
+    """The items (None: absent) one after the other in zeros of a shape; one alone that fills it is not copied."""
+    first = items[0]
+    # torch takes writable memory only
+    if len(items) == 1 and first is not None and first.shape == shape and first.flags.carray:
+        return first[None]
+    whole = np.zeros((len(items), *shape), dtype=dtype)
+    for b, item in enumerate(items):
+        if item is not None:
+            whole[b][tuple(slice(side) for side in item.shape)] = item
+    return whole
 
 
 def _on_padded_grid(cell: NDArray[np.int64], columns: int, full_columns: int) -> NDArray[np.int64]:

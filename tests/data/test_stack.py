@@ -1,5 +1,7 @@
 """Views to arrays: padding of sides and of point counts, and where a cell is on the padded grid."""
 
+from dataclasses import replace
+
 import numpy as np
 from test_collate import H, W, make_view
 
@@ -40,3 +42,16 @@ def test_tensors_are_these_arrays() -> None:
     for name in ("lidar", "present", "points", "cell"):
         np.testing.assert_array_equal(getattr(arrays, name), getattr(batch, name).numpy())
     np.testing.assert_array_equal(arrays.image.transpose(0, 3, 1, 2), batch.image.numpy())
+
+
+def test_a_view_that_fills_its_input_is_not_copied() -> None:
+    view = make_view(5)
+    assert view.image is not None
+    assert np.shares_memory(stack([view], 4).image, view.image)
+    assert not np.shares_memory(stack([view], 4, multiple=32).image, view.image)
+    # what torch could not take as it is
+    for image in (view.image[:, ::-1], np.asfortranarray(view.image), view.image.copy()):
+        image.flags.writeable = image.flags.c_contiguous is False
+        other = stack([replace(view, image=image)], 4).image
+        assert other.flags.carray
+        np.testing.assert_array_equal(other[0], image)
