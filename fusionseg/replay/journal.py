@@ -46,6 +46,20 @@ def check_same_run(out: Path, about: Mapping[str, Any]) -> None:
             )
 
 
+def clear_torn_files(out: Path) -> None:
+    """Remove what a kill left of files that were being written, which nobody would ask for again.
+
+    Raises:
+        ValueError: one cannot be removed.
+    """
+    for path in out.rglob(".*.part*"):
+        try:
+            if path.is_file():
+                path.unlink()
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

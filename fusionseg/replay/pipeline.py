@@ -16,7 +16,7 @@ from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Prepared, Sensors
 from fusionseg.replay.account import Account, machine, safe_entries
-from fusionseg.replay.journal import begin_run, check_same_run, read_journal
+from fusionseg.replay.journal import begin_run, check_same_run, clear_torn_files, read_journal
 from fusionseg.replay.pace import Pacer
 from fusionseg.replay.plan import Plan, check_plan, open_sinks
 from fusionseg.replay.recorder import Row, measure
@@ -86,6 +86,7 @@ def replay(
     entries: Sequence[Mapping[str, Any]] = ()
     if resume:
         check_same_run(out, identity)
+        clear_torn_files(out)
         entries = safe_entries(read_journal(out), plan.streams)
     else:
         begin_run(out, identity)

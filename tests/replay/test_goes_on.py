@@ -16,6 +16,7 @@ from make_logs import make_plain_log
 from tiny_model import save_tiny_model
 
 from fusionseg.cli import main
+from fusionseg.config import atomic_write
 from fusionseg.data.open import open_log
 from fusionseg.replay import pipeline
 from fusionseg.replay.figures import Figures
@@ -100,6 +101,29 @@ def test_a_resumed_run_that_is_complete_stays_as_it_is(tmp_path, tiny_model, fol
     replay(log, tiny_model, out, plan)
     replay(log, tiny_model, out, plan, noted.append, resume=True)
     assert noted == [] and same_run(out, whole)
+
+
+def test_what_a_kill_left_of_a_file_is_cleared_away(tmp_path, monkeypatch, tiny_model, folder, whole):
+    """A submission with a torn file in it would be refused."""
+    log, out = open_log(folder), tmp_path / "out"
+    plan = Plan(frames=log.frames, cameras=log.cameras, sensors="camera", ply=True)
+    replay(log, tiny_model, out, plan)
+    expected = sorted(out.rglob("*"))
+    torn = []
+
+    def killed(source, target):
+        torn.append(shutil.copy(source, tmp_path / Path(source).name))
+        raise RuntimeError
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(RuntimeError), atomic_write(out / "labels" / "000002.label") as file:
+        file.write(b"half")
+    monkeypatch.undo()
+    shutil.copy(torn[0], out / "labels")
+    shutil.copy(torn[0], out / "clouds" / ".000002.part.ply")
+    assert len(list(out.rglob("*"))) == len(expected) + 2
+    replay(log, tiny_model, out, plan, resume=True)
+    assert sorted(out.rglob("*")) == expected and same_run(out, whole)
 
 
 def test_a_killed_replay_goes_on(tmp_path, folder, model_file, whole):
