@@ -114,10 +114,12 @@ def format_pruning(report: dict[str, Any]) -> str:
             values = (one["logs"][log][sensor] for sensor in SENSORS)
             cells.append(" / ".join("-" if value is None else f"{100 * value:.1f}" for value in values))
         lines.append("| " + " | ".join(cells) + " |")
-    before, tuned = ("{1}x{0}".format(*models[name]["input"]) for name in ("before", "tuned"))
+    # reports of earlier versions do not tell
+    before, tuned = (models[name].get("input") for name in ("before", "tuned"))
     if before != tuned:
+        was, became = ("{1}x{0}".format(*size) for size in (before, tuned))
         lines += [
             "",
-            f"Before: input {before}, then {tuned}: part of the difference is the size (data.size), not the cut.",
+            f"Before: input {was}, then {became}: part of the difference is the size (data.size), not the cut.",
         ]
     return "\n".join(lines)
