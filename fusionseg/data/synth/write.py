@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,19 +167,20 @@ def _png(image: NDArray[Any]) -> bytes:
     return bytes(content.tobytes())
 
 
-_maker: FrameMaker | None = None
-"""The maker of this worker process."""
+_maker: Callable[[], FrameMaker] | None = None
+"""What gives the maker of this worker process. It is made by the first frame: an error there is an error of that frame,
+while one at the start of a worker would be reported as a broken pool."""
 
 
 def _start_worker(spec: Spec, sequence: Path) -> None:
     global _maker
     cv2.setNumThreads(1)
-    _maker = FrameMaker(spec, sequence, threads=1)
+    _maker = cache(lambda: FrameMaker(spec, sequence, threads=1))
 
 
 def _work(frame: int) -> int:
     assert _maker is not None
-    return _maker.make(frame)
+    return _maker().make(frame)
 
 
 @contextmanager

@@ -32,6 +32,13 @@ def test_two_workers_write_the_bytes_of_one(made, tmp_path):
     assert content(tmp_path) == content(made)
 
 
+def test_workers_that_cannot_load_the_ray_caster_say_why(tmp_path, monkeypatch):
+    (tmp_path / "open3d.py").write_text("raise ImportError('libX11.so.6: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"libX11\.so\.6.*apt-get install libx11-6"):
+        generate(Spec(**SMALL), tmp_path / "out", workers=2)
+
+
 def test_another_seed_is_another_world(made, tmp_path):
     generate(Spec(**{**SMALL, "seed": 6, "frames": 1}), tmp_path)
     there, here = content(tmp_path), content(made)
