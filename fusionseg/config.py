@@ -1,21 +1,19 @@
-"""Frozen configuration dataclasses, strict YAML load and save, ``key=value`` overrides, atomic output files."""
+"""Frozen configuration dataclasses, strict YAML load and save, ``key=value`` overrides."""
 
 import dataclasses
 import difflib
-import errno
 import math
-import os
 import re
-import tempfile
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
+
+from fusionseg.files import atomic_write
 
 
 def _check(config: Any, low: float, high: float, *names: str, above: bool = False) -> None:
@@ -418,38 +416,3 @@ def save_config(config: Any, path: str | Path) -> None:
     """Write a configuration as YAML that ``load_config`` reads back."""
     with atomic_write(Path(path)) as file:
         file.write(yaml.safe_dump(to_dict(config), sort_keys=False).encode())
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under ``path`` only when it is complete: temporary name, fsync, rename.
-
-    Raises:
-        ValueError: the folder cannot be made or written, or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        # a write or a rename names no file or this one; any other file is the caller's own trouble
-        if error.filename in (None, temporary):
-            raise unwritable(path, error) from error
-        raise
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def unwritable(path: Path, error: OSError) -> ValueError:
-    """What to tell a person about a file that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = "free some space" if full else "choose a folder you can write to"
-    return ValueError(f"{path}: cannot be written ({error.strerror}); {fix}")

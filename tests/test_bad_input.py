@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from fusionseg.config import atomic_write, load_config
+from fusionseg.config import load_config
 from fusionseg.data.images import Images
 from fusionseg.data.log import FrameError, Skipped
 from fusionseg.data.open import LOADERS, open_log
 from fusionseg.data.points import read_points
+from fusionseg.files import atomic_write
 from fusionseg.geometry.camera import Camera, camera_from_dict
 from fusionseg.geometry.transform import check_rigid, rotation_from_quaternion
 from fusionseg.label_maps import label_map

@@ -1,8 +1,6 @@
 """Strict YAML configs: known answers, every kind of mistake, and output files that are whole or absent."""
 
 import dataclasses
-import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from fusionseg.config import (
     OptimizerConfig,
     SourceConfig,
     TrainConfig,
-    atomic_write,
     from_dict,
     load_config,
     save_config,
@@ -261,60 +258,3 @@ def test_a_binary_file_is_no_config(tmp_path):
 def test_ranges_hold_in_python_too():
     with pytest.raises(ValueError, match="epochs is 0; expected a finite number of at least 1"):
         TrainConfig(epochs=0)
-
-
-def test_atomic_write_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "deep" / "file.bin"
-    for content in (b"old", b"new"):
-        with atomic_write(path) as file:
-            file.write(content)
-            if path.exists():
-                assert path.read_bytes() == b"old", "the old file stays until the new one is whole"
-        assert path.read_bytes() == content
-    assert os.listdir(path.parent) == ["file.bin"]
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
-def test_atomic_write_that_fails_keeps_the_old_file_alone(tmp_path, error):
-    path = tmp_path / "file.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(type(error)), atomic_write(path) as file:
-        file.write(b"half")
-        raise error
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file.bin"]
-
-
-def test_atomic_write_names_a_full_disk(tmp_path):
-    path = tmp_path / "file.bin"
-    full = r"file\.bin: cannot be written \(No space left on device\)"
-    with pytest.raises(ValueError, match=full), atomic_write(path):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert os.listdir(tmp_path) == []
-
-
-def test_atomic_write_does_not_blame_itself_for_a_missing_input(tmp_path):
-    with pytest.raises(FileNotFoundError, match="input"), atomic_write(tmp_path / "file.bin") as file:
-        file.write((tmp_path / "input").read_bytes())
-    assert os.listdir(tmp_path) == []
-
-
-def test_atomic_write_refuses_a_file_as_folder_and_a_folder_as_file(tmp_path):
-    (tmp_path / "plain").write_bytes(b"kept")
-    with pytest.raises(ValueError, match=r"cannot be written.*choose a folder"), atomic_write(tmp_path / "plain" / "x"):
-        pass
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match=r"cannot be written.*choose a folder"), atomic_write(tmp_path / "folder"):
-        pass
-    assert sorted(os.listdir(tmp_path)) == ["folder", "plain"]
-    assert (tmp_path / "plain").read_bytes() == b"kept"
-
-
-def test_atomic_write_into_a_folder_that_cannot_be_written(tmp_path):
-    # /proc refuses new files to root as well, whom permission bits do not stop
-    folder = Path("/proc") if os.geteuid() == 0 else tmp_path
-    if folder == tmp_path:
-        folder.chmod(0o555)
-    with pytest.raises(ValueError, match="cannot be written"), atomic_write(folder / "fusionseg-test"):
-        pass

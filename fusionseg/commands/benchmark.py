@@ -70,8 +70,8 @@ def _measure(args: argparse.Namespace, threads: int) -> int:
     from fusionseg.deploy.benchmark import Plan, benchmark
     from fusionseg.deploy.benchmark_report import check_outputs, compare, format_benchmark, read_report, write_histogram
     from fusionseg.deploy.contender import Recipe, parse_model
-    from fusionseg.deploy.exported import write_json
     from fusionseg.engine.progress import Progress
+    from fusionseg.files import write_json
 
     plan = Plan(
         repetitions=args.repetitions,

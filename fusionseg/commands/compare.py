@@ -20,10 +20,11 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    from fusionseg.files import write_json
     from fusionseg.replay.compare import compare
     from fusionseg.replay.compare_page import write_comparison
     from fusionseg.replay.compare_results import format_results, results
-    from fusionseg.replay.sink import new_folder, write_json
+    from fusionseg.replay.sink import new_folder
 
     comparison = compare(Path(args.a), Path(args.b), args.min_count)
     found = results(comparison)

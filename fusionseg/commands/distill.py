@@ -26,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from dataclasses import replace
 
-    from fusionseg.config import SourceConfig, TrainConfig, atomic_write, load_config
+    from fusionseg.config import SourceConfig, TrainConfig, load_config
     from fusionseg.engine.recipe import distil, format_distillation
-    from fusionseg.replay.sink import new_folder, write_json
+    from fusionseg.files import atomic_write, write_json
+    from fusionseg.replay.sink import new_folder
 
     config: TrainConfig = load_config(args.config, args.overrides)
     if args.out is None and args.resume:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionseg.engine.evaluate import evaluate, select_frames
     from fusionseg.engine.progress import Progress
     from fusionseg.engine.report import format_report
-    from fusionseg.replay.sink import write_json
+    from fusionseg.files import write_json
     from fusionseg.replay.source import select_cameras
 
     model = load_model(args)

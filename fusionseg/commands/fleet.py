@@ -31,12 +31,12 @@ FLEET_FILE = "fleet.json"
 
 def run_several(args: argparse.Namespace) -> int:
     """Replay the logs into folders of their own; the exit status."""
+    from fusionseg.files import write_json
     from fusionseg.models.shipped import find_model
     from fusionseg.replay.expect import parse_expectation
     from fusionseg.replay.fleet import fleet_jobs
     from fusionseg.replay.fleet_report import fleet_results, write_fleet_page
     from fusionseg.replay.journal import model_digest
-    from fusionseg.replay.sink import write_json
 
     if args.submission:
         raise ValueError("--submission is of one log; replay the logs one by one")

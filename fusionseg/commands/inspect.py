@@ -20,8 +20,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status, 1 if a check fails (frames that cannot be read are one)."""
     from fusionseg.engine.evaluate import select_frames
     from fusionseg.engine.progress import Progress
+    from fusionseg.files import write_json
     from fusionseg.replay import inspect
-    from fusionseg.replay.sink import new_folder, write_json
+    from fusionseg.replay.sink import new_folder
     from fusionseg.replay.source import select_cameras
 
     log = open_named_log(args)

@@ -20,9 +20,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
-    from fusionseg.config import TrainConfig, atomic_write, load_config
+    from fusionseg.config import TrainConfig, load_config
     from fusionseg.engine.prune import format_pruning, prune
-    from fusionseg.replay.sink import new_folder, write_json
+    from fusionseg.files import atomic_write, write_json
+    from fusionseg.replay.sink import new_folder
 
     config: TrainConfig = load_config(args.config, args.overrides)
     if args.out is None and args.resume:

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fusionseg.config import atomic_write
 from fusionseg.data.log import Log
 from fusionseg.data.prepare import PREPARE_VERSION, View, prepare_frame
+from fusionseg.files import atomic_write
 from fusionseg.geometry.camera import Camera
 
 logger = logging.getLogger(__name__)

@@ -61,13 +61,15 @@ def recognise(path: Path) -> str:
         FileNotFoundError: there is no such path.
         ValueError: no layout matches; says what is there.
     """
-    loaders = {name: loader_class(name) for name in LOADERS}
-    there = [name for name, loader in loaders.items() if loader.is_there(path)]
+    there = False
+    for name in LOADERS:
+        loader = loader_class(name)
+        if loader.is_there(path):
+            there = True
+            if loader.recognises(path):
+                return name
     if not there:
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of a log")
-    for name in there:
-        if loaders[name].recognises(path):
-            return name
     raise ValueError(
         f"{path}: no known log layout; it {_held(path)}; check the path or give --format "
         f"({', '.join(LOADERS)}: fusionseg inspect --help lists their files)"

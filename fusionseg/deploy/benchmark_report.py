@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fusionseg.config import atomic_write
 from fusionseg.deploy.contender import REPORTED
+from fusionseg.files import atomic_write
 
 Report = Mapping[str, Any]
 SHOWN_LAYERS = 20

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write
 
 logger = logging.getLogger(__name__)
 MAX_KEPT = 16

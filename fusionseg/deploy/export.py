@@ -19,19 +19,11 @@ import fusionseg
 from fusionseg.data.log import Log
 from fusionseg.data.prepare import POINT_FEATURES, RASTER_CHANNELS, View
 from fusionseg.deploy import runtime
-from fusionseg.deploy.exported import (
-    INPUTS,
-    OUTPUTS,
-    PAD_MULTIPLE,
-    PARITY,
-    POINT_BUCKET,
-    PRECISIONS,
-    write_description,
-    write_json,
-)
+from fusionseg.deploy.exported import INPUTS, OUTPUTS, PAD_MULTIPLE, PARITY, POINT_BUCKET, PRECISIONS, write_description
 from fusionseg.deploy.exported_session import missing_package, padded
 from fusionseg.deploy.parity import Parity, compare, has_labels, pick_views, settings_of
 from fusionseg.deploy.torch_session import answer
+from fusionseg.files import write_json
 from fusionseg.models.checkpoint import load_checkpoint
 from fusionseg.models.segmenter import Segmenter
 from fusionseg.models.shipped import find_model

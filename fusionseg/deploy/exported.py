@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusionseg.config import TrainConfig, atomic_write, from_dict, save_config, to_dict
+from fusionseg.config import TrainConfig, from_dict, save_config, to_dict
+from fusionseg.files import write_json
 from fusionseg.labels import ClassTable
 
 FORMAT = "fusionseg.export.1"
@@ -135,12 +136,6 @@ def write_description(folder: Path, facts: Mapping[str, Any], table: ClassTable,
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     digests = {name: _sha256(folder / name) for name in files}
     write_json(folder / MANIFEST, to_dict(Manifest(format=FORMAT, sha256=digests, **facts)))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write plain values, readable by people."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write
 from fusionseg.labels import IGNORE, ClassTable
 
 HEAD_STRIDE = 4

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusionseg.config import TrainConfig, atomic_write, to_dict
+from fusionseg.config import TrainConfig, to_dict
 from fusionseg.engine.optimizer import MovingAverage
+from fusionseg.files import atomic_write
 
 FORMAT = "fusionseg.state.1"
 # what may change between two halves of a run without changing its result (or is the person's own concern, as a path)

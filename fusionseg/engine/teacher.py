@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusionseg.config import atomic_write
 from fusionseg.data.collate import collate
 from fusionseg.data.prepare import Teaching, View
 from fusionseg.data.transforms import flip
 from fusionseg.deploy.costs import count_parameters
+from fusionseg.files import atomic_write
 from fusionseg.losses.distillation import match_classes
 from fusionseg.models.checkpoint import load_checkpoint
 from fusionseg.models.segmenter import Output

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write
 
 logger = logging.getLogger(__name__)
 

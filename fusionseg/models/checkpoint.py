@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import fusionseg
-from fusionseg.config import TrainConfig, atomic_write, from_dict, to_dict
+from fusionseg.config import TrainConfig, from_dict, to_dict
+from fusionseg.files import atomic_write
 from fusionseg.labels import ClassTable
 from fusionseg.models.build import build_model
 from fusionseg.models.segmenter import Segmenter

@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusionseg.config import TrainConfig, atomic_write, from_dict, load_config, to_dict
+from fusionseg.config import TrainConfig, from_dict, load_config, to_dict
+from fusionseg.files import atomic_write
 from fusionseg.models.build import build_model
 from fusionseg.models.checkpoint import Checkpoint, load_checkpoint, model_inputs, save_checkpoint
 from fusionseg.models.segmenter import AUXILIARY, Segmenter

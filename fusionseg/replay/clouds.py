@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fusionseg.config import unwritable
 from fusionseg.data.open3d_import import import_open3d
 from fusionseg.deploy.result import FrameResult
+from fusionseg.files import unwritable
 from fusionseg.labels import ClassTable
 from fusionseg.replay.sinks import FileSink
 from fusionseg.sample import Sample

@@ -17,11 +17,12 @@ from fusionseg.deploy.result import FrameResult
 from fusionseg.deploy.runtime import SENSORS, Model
 from fusionseg.engine.evaluate import evaluate
 from fusionseg.engine.progress import Progress
+from fusionseg.files import write_json
 from fusionseg.geometry.projection import project
 from fusionseg.labels import ClassTable
 from fusionseg.replay.pipeline import replay
 from fusionseg.replay.plan import Plan
-from fusionseg.replay.sink import write_json, write_picture
+from fusionseg.replay.sink import write_picture
 from fusionseg.sample import Sample
 from fusionseg.visualize import dark_canvas, draw_points, legend, overlay, perspective, side_by_side, stack, write_text
 

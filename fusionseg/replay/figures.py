@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.config import atomic_write
 from fusionseg.deploy.result import STAGES
+from fusionseg.files import atomic_write
 from fusionseg.labels import ClassTable
 from fusionseg.metrics import Confusion, Groups, class_counts, groups_of, iou, mean_over, merge, pixel_accuracy
 

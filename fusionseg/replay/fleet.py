@@ -10,9 +10,9 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
+from fusionseg.files import write_json
 from fusionseg.replay.expect import FIGURES
 from fusionseg.replay.journal import read_journal
-from fusionseg.replay.sink import write_json
 from fusionseg.replay.workers import Worker, WorkerDied
 
 ATTEMPTS = 3

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write
 from fusionseg.replay.fleet import Job, frames_done
 
 FRAMES_FILE = "frames.parquet"

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fusionseg.config import unwritable
-from fusionseg.replay.sink import RUN_FILE, write_json
+from fusionseg.files import unwritable, write_json
+from fusionseg.replay.sink import RUN_FILE
 
 JOURNAL = "journal.jsonl"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write
 from fusionseg.replay import charts
 
 NONE = "-"

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusionseg.config import unwritable
+from fusionseg.files import unwritable
 
 
 class Parts:

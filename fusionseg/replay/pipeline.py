@@ -15,12 +15,12 @@ from fusionseg.data.log import FrameError, Log
 from fusionseg.data.prepare import fit_size
 from fusionseg.deploy.result import STAGES, FrameResult
 from fusionseg.deploy.runtime import Model, Prepared, Sensors
+from fusionseg.files import write_json
 from fusionseg.replay.account import Account, machine, safe_entries
 from fusionseg.replay.journal import begin_run, check_same_run, clear_torn_files, read_journal
 from fusionseg.replay.pace import Pacer
 from fusionseg.replay.plan import Plan, check_plan, open_sinks
 from fusionseg.replay.recorder import Row, measure
-from fusionseg.replay.sink import write_json
 from fusionseg.replay.source import Loaded, reason_of, stream
 from fusionseg.replay.stages import run_stages
 from fusionseg.sample import Sample

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from fusionseg.config import unwritable
+from fusionseg.files import unwritable
 from fusionseg.replay.parts import Parts
 
 

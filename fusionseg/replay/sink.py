@@ -1,6 +1,5 @@
 """What a replay leaves behind: label files, videos, the summary. Each appears under its name only when complete."""
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.config import atomic_write
+from fusionseg.files import atomic_write, write_json
 from fusionseg.labels import IGNORE, ClassTable
 
 RUN_FILE = "run.json"
@@ -70,12 +69,6 @@ def new_folder(out: str | Path | None, command: str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder}: cannot be written; choose a folder you can write to with --out")
     return folder
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_classes(path: Path, table: ClassTable) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.config import atomic_write
 from fusionseg.data.log import Log
 from fusionseg.data.nuscenes import NuScenesLog
 from fusionseg.data.open3d_import import import_open3d
 from fusionseg.data.semantickitti import SemanticKittiLog
 from fusionseg.deploy.result import FrameResult
+from fusionseg.files import atomic_write, write_json
 from fusionseg.label_maps import NATIVE, SEMANTICKITTI_OFFICIAL
 from fusionseg.labels import IGNORE, ClassTable
-from fusionseg.replay.sink import write_json
 from fusionseg.replay.sinks import FileSink
 from fusionseg.sample import Sample
 

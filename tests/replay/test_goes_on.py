@@ -16,8 +16,8 @@ from make_logs import make_plain_log
 from tiny_model import save_tiny_model
 
 from fusionseg.cli import main
-from fusionseg.config import atomic_write
 from fusionseg.data.open import open_log
+from fusionseg.files import atomic_write
 from fusionseg.replay import pipeline
 from fusionseg.replay.figures import Figures
 from fusionseg.replay.journal import read_journal

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusionseg.labels import DRIVING12
-from fusionseg.replay.sink import Video, new_folder, write_classes, write_json, write_point_labels
+from fusionseg.replay.sink import Video, new_folder, write_classes, write_point_labels
 
 
 def test_output_folder_is_obeyed_literally(tmp_path):
@@ -44,19 +44,6 @@ def test_read_only_folder_is_refused(tmp_path):
         new_folder(tmp_path / "closed", "replay")
 
 
-@pytest.mark.parametrize(
-    ("number", "fix"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "choose a folder you can write to")]
-)
-def test_a_file_that_cannot_be_written_names_the_fix_that_helps(monkeypatch, tmp_path, number, fix):
-    def fails(handle):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fails)
-    with pytest.raises(ValueError, match=rf"a\.json: cannot be written \({os.strerror(number)}\); {fix}$"):
-        write_json(tmp_path / "a.json", {})
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_point_labels_are_little_endian_words(tmp_path):
     write_point_labels(tmp_path / "0.label", np.array([10, 255], dtype=np.uint8))
     assert (tmp_path / "0.label").read_bytes() == b"\x0a\0\0\0\xff\0\0\0"
@@ -66,12 +53,6 @@ def test_classes_are_the_key_to_the_labels(tmp_path):
     write_classes(tmp_path / "classes.json", DRIVING12)
     key = json.loads((tmp_path / "classes.json").read_text())
     assert key["names"]["10"] == "car" and key["colours"]["10"] == [0, 0, 230] and key["unknown"] == 255
-
-
-def test_json_never_holds_nan(tmp_path):
-    with pytest.raises(ValueError):
-        write_json(tmp_path / "x.json", {"x": float("nan")})
-    assert not list(tmp_path.iterdir())
 
 
 def test_video_appears_when_it_is_closed_and_shows_what_went_in(tmp_path):

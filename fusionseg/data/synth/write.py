@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionseg.config import atomic_write
 from fusionseg.data.synth.camera import Renderer, mounted_camera
 from fusionseg.data.synth.ego import Ego
 from fusionseg.data.synth.lidar import Lidar
 from fusionseg.data.synth.scenes import build
 from fusionseg.data.synth.spec import FRAME_S, Spec
 from fusionseg.data.synth.world import World
+from fusionseg.files import atomic_write
 from fusionseg.geometry.transform import compose, invert
 
 WORLD_FILE = "world.json"
