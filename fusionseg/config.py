@@ -99,13 +99,17 @@ class ModelConfig:
         pretrained: load timm's weights (needs the network).
         lidar_channels: channels of the LiDAR encoder at strides 4, 8, 16, 32.
         attention: ``linear`` or ``full`` at the strides of ``fusion_strides``.
-        fusion_strides: strides at which cross-attention runs; a gate runs at stride 4.
+        fusion_strides: strides at which cross-attention runs.
+        mix: ``gate`` or ``sum`` of both sensors at the other strides.
         fusion_channels: channels of the fused features at strides 4, 8, 16, 32.
         head_channels: width of the top-down head.
         point_head: predict points from their own features too, not from their cell alone.
         point_channels: width of the point head.
         auxiliary: heads on each modality alone, in training only.
         raster_stride: stride of the LiDAR raster.
+        lidar_depth: residual blocks of the LiDAR encoder at each stride.
+        lidar_stem: side of the window of the LiDAR encoder's first convolution, cells.
+        activation: ``hardswish``, or ``relu``, which is faster in exported runtimes; the image encoder has its own.
     """
 
     image_encoder: str = "mobilenetv3_small_100"
@@ -113,16 +117,21 @@ class ModelConfig:
     lidar_channels: tuple[int, int, int, int] = (32, 48, 64, 96)
     attention: str = "linear"
     fusion_strides: tuple[int, ...] = (8, 16)
+    mix: str = "gate"
     fusion_channels: tuple[int, int, int, int] = (32, 48, 64, 96)
     head_channels: int = 64
     point_head: bool = True
     point_channels: int = 64
     auxiliary: bool = True
     raster_stride: int = 4
+    lidar_depth: int = 2
+    lidar_stem: int = 5
+    activation: str = "hardswish"
 
     def __post_init__(self) -> None:
         _check(self, 1, math.inf, "lidar_channels", "fusion_strides", "fusion_channels", "head_channels")
-        _check(self, 1, math.inf, "point_channels", "raster_stride")
+        _check(self, 1, math.inf, "point_channels", "raster_stride", "lidar_stem")
+        _check(self, 0, math.inf, "lidar_depth")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusionseg.models.layers import SeparableBlock, conv_bn
+from fusionseg.models.layers import ACTIVATIONS, SeparableBlock, conv_bn
 
 ATTENTION = ("linear", "full")
+MIXES = ("gate", "sum")
 HEADS = 4
 
 
@@ -56,7 +57,7 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.query = nn.Conv2d(channels, channels, 1)
         self.key_value = nn.Conv2d(channels, 2 * channels, 1)
-        self.out = conv_bn(channels, channels, act=False)
+        self.out = conv_bn(channels, channels, act=None)
 
     def forward(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """target, source (B, C, H, W), weight (B, 1, H, W) of the source -> (B, C, H, W)."""
@@ -73,10 +74,10 @@ class CrossAttention(nn.Module):
 class Gate(nn.Module):
     """A learned mix per position and channel, then a local residual block."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, act: str) -> None:
         super().__init__()
         self.gate = nn.Conv2d(2 * channels, channels, 1)
-        self.local = SeparableBlock(channels, channels)
+        self.local = SeparableBlock(channels, channels, act=act)
 
     def forward(self, image: Tensor, lidar: Tensor) -> Tensor:
         """Two (B, C, H, W) -> (B, C, H, W)."""
@@ -95,19 +96,27 @@ class Fusion(nn.Module):
         channels: of the fused feature.
         attention: ``linear``, ``full``, or None for the gate alone.
         heads: attention heads.
+        act: one of ``ACTIVATIONS``.
     """
 
     def __init__(
-        self, *, image_channels: int, lidar_channels: int, channels: int, attention: str | None, heads: int = HEADS
+        self,
+        *,
+        image_channels: int,
+        lidar_channels: int,
+        channels: int,
+        attention: str | None,
+        heads: int = HEADS,
+        act: str = "hardswish",
     ) -> None:
         super().__init__()
-        self.image_in = conv_bn(image_channels, channels)
-        self.lidar_in = conv_bn(lidar_channels, channels)
+        self.image_in = conv_bn(image_channels, channels, act=act)
+        self.lidar_in = conv_bn(lidar_channels, channels, act=act)
         self.image_absent = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.lidar_absent = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.ask_lidar = CrossAttention(channels, kind=attention, heads=heads) if attention else None
         self.ask_image = CrossAttention(channels, kind=attention, heads=heads) if attention else None
-        self.gate = Gate(channels)
+        self.gate = Gate(channels, act=act)
 
     def forward(self, image: Tensor, lidar: Tensor, share: Tensor, present: Tensor) -> Tensor:
         """Features (B, Ci, H, W), (B, Cl, H, W), valid share (B, 1, H, W), present (B, 2) -> (B, C, H, W)."""
@@ -121,4 +130,24 @@ class Fusion(nn.Module):
                 self.ask_image(lidar, image, torch.ones_like(share) * has_image),
             )
         fused: Tensor = self.gate(image, lidar)
+        return fused
+
+
+class SumFusion(nn.Module):
+    """The sum of both sensors, each projected to one width, then a local residual block: the cheapest fusion.
+
+    An absent sensor adds nothing. Args as of ``Fusion``.
+    """
+
+    def __init__(self, *, image_channels: int, lidar_channels: int, channels: int, act: str = "hardswish") -> None:
+        super().__init__()
+        self.image_in = conv_bn(image_channels, channels, act=None)
+        self.lidar_in = conv_bn(lidar_channels, channels, act=None)
+        self.act = ACTIVATIONS[act]()
+        self.local = SeparableBlock(channels, channels, act=act)
+
+    def forward(self, image: Tensor, lidar: Tensor, share: Tensor, present: Tensor) -> Tensor:
+        """As ``Fusion``; the share of valid cells takes no part."""
+        has_image, has_lidar = present[:, :1, None, None], present[:, 1:, None, None]
+        fused: Tensor = self.local(self.act(self.image_in(has_image * image) + self.lidar_in(has_lidar * lidar)))
         return fused

@@ -14,13 +14,14 @@ class TopDownHead(nn.Module):
         in_channels: of the features, finest first.
         channels: width of the head.
         classes: number of classes.
+        act: one of ``ACTIVATIONS``.
     """
 
-    def __init__(self, *, in_channels: tuple[int, ...], channels: int, classes: int) -> None:
+    def __init__(self, *, in_channels: tuple[int, ...], channels: int, classes: int, act: str = "hardswish") -> None:
         super().__init__()
-        self.lateral = nn.ModuleList([conv_bn(width, channels, act=False) for width in in_channels])
-        self.refine = nn.ModuleList([SeparableBlock(channels, channels) for _ in in_channels])
-        self.context = SeparableBlock(channels, channels, kernel=5)
+        self.lateral = nn.ModuleList([conv_bn(width, channels, act=None) for width in in_channels])
+        self.refine = nn.ModuleList([SeparableBlock(channels, channels, act=act) for _ in in_channels])
+        self.context = SeparableBlock(channels, channels, kernel=5, act=act)
         self.logits = nn.Conv2d(channels, classes, 1)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:

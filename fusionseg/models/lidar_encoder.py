@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusionseg.models.layers import SeparableBlock, conv_bn
+from fusionseg.models.layers import ACTIVATIONS, SeparableBlock, conv_bn
 
 
 class MaskedStem(nn.Module):
@@ -15,10 +15,10 @@ class MaskedStem(nn.Module):
 
     window: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 5) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, act: str) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-        self.after = nn.Sequential(nn.BatchNorm2d(out_channels), nn.Hardswish(inplace=True))
+        self.after = nn.Sequential(nn.BatchNorm2d(out_channels), ACTIVATIONS[act](inplace=True))
         self.register_buffer("window", torch.ones(1, 1, kernel, kernel), persistent=False)
         self.padding = kernel // 2
 
@@ -38,16 +38,27 @@ class LidarEncoder(nn.Module):
         channels: output channels per stride.
         raster_stride: stride of the raster, 4 or 2.
         depth: residual blocks per stage.
+        stem_kernel: side of the stem's window, cells; odd.
+        act: one of ``ACTIVATIONS``.
     """
 
-    def __init__(self, *, in_channels: int, channels: tuple[int, ...], raster_stride: int = 4, depth: int = 2) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: tuple[int, ...],
+        raster_stride: int = 4,
+        depth: int = 2,
+        stem_kernel: int = 5,
+        act: str = "hardswish",
+    ) -> None:
         super().__init__()
         if raster_stride not in (2, 4):
             raise ValueError(f"raster stride is {raster_stride}; the LiDAR encoder takes 2 or 4")
         self.channels = channels
-        self.stem = MaskedStem(in_channels, channels[0])
+        self.stem = MaskedStem(in_channels, channels[0], kernel=stem_kernel, act=act)
         # the share of valid cells tells the network how far to trust what it sees
-        self.mix = conv_bn(channels[0] + 1, channels[0])
+        self.mix = conv_bn(channels[0] + 1, channels[0], act=act)
         stages = []
         previous = channels[0]
         for position, width in enumerate(channels):
@@ -55,8 +66,9 @@ class LidarEncoder(nn.Module):
             stride = 2 if position > 0 or raster_stride == 2 else stride
             first: list[nn.Module] = []
             if stride == 2 or width != previous:
-                first = [SeparableBlock(previous, width, stride=stride, kernel=5)]
-            stages.append(nn.Sequential(*first, *(SeparableBlock(width, width, kernel=5) for _ in range(depth))))
+                first = [SeparableBlock(previous, width, stride=stride, kernel=5, act=act)]
+            blocks = (SeparableBlock(width, width, kernel=5, act=act) for _ in range(depth))
+            stages.append(nn.Sequential(*first, *blocks))
             previous = width
         self.stages = nn.ModuleList(stages)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusionseg.models.fusion import CrossAttention
+from fusionseg.models.fusion import CrossAttention, SumFusion
 from fusionseg.models.segmenter import AUXILIARY, Segmenter
 
 
@@ -128,6 +128,11 @@ def _lidar_axes(model: Segmenter) -> Iterator[_Axis]:
 
 def _fusion_axes(model: Segmenter, i: int) -> Iterator[_Axis]:
     prefix, fused = f"fusion.{i}", f"fusion{i}"
+    if isinstance(model.fusion[i], SumFusion):
+        yield from _conv_bn(f"{prefix}.image_in", fused)
+        yield from _conv_bn(f"{prefix}.lidar_in", fused, f"lidar{i}")
+        yield from _block(f"{prefix}.local", fused, fused)
+        return
     for sensor in ("image", "lidar"):
         yield _Axis(f"{prefix}.{sensor}_absent", 1, (fused,))
     yield from _conv_bn(f"{prefix}.image_in", fused)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusionseg.models.fusion import Fusion
 from fusionseg.models.head import PointHead, TopDownHead
 from fusionseg.models.image_encoder import STRIDES, ImageEncoder
 from fusionseg.models.lidar_encoder import LidarEncoder
@@ -41,7 +40,7 @@ class Segmenter(nn.Module):
         *,
         image_encoder: ImageEncoder,
         lidar_encoder: LidarEncoder,
-        fusion: list[Fusion],
+        fusion: list[nn.Module],
         head: TopDownHead,
         point_head: PointHead | None,
         image_head: nn.Module | None,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fusionseg.models.fusion import ATTENTION, CrossAttention, Fusion, full_attention, linear_attention
+from fusionseg.models.fusion import ATTENTION, CrossAttention, Fusion, SumFusion, full_attention, linear_attention
 
 
 def tensors(queries: int = 7, keys: int = 11) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,6 +82,18 @@ def test_an_absent_sensor_has_no_say(kind: str | None, sensor: int) -> None:
     after = block(image, lidar, share, present)
     torch.testing.assert_close(after[0], before[0])
     assert not torch.allclose(after[1], before[1], atol=1e-3)
+
+
+def test_a_sum_takes_what_is_there() -> None:
+    torch.manual_seed(0)
+    block = SumFusion(image_channels=5, lidar_channels=6, channels=8, act="relu").eval()
+    image, lidar, share = torch.randn(3, 5, 3, 4), torch.randn(3, 6, 3, 4), torch.rand(3, 1, 3, 4)
+    present = torch.tensor([[1.0, 1], [1, 0], [0, 1]])
+    fused = block(image, lidar, share, present)
+    nothing = torch.zeros_like(image[:1]), torch.zeros_like(lidar[:1])
+    of_image = block.image_in(torch.cat([image[:2], nothing[0]]))
+    of_lidar = block.lidar_in(torch.cat([lidar[:1], nothing[1], lidar[2:]]))
+    torch.testing.assert_close(fused, block.local(torch.relu(of_image + of_lidar)))
 
 
 def test_refusals() -> None:

@@ -36,8 +36,9 @@ def test_every_stream_is_weighed() -> None:
     assert all(bool((values >= 0).all()) and bool(values.any()) for values in scores.values())
 
 
-def test_the_same_widths_give_the_same_network() -> None:
-    wide, slim = fresh(), fresh()
+@pytest.mark.parametrize("mix", ["gate", "sum"])
+def test_the_same_widths_give_the_same_network(mix: str) -> None:
+    wide, slim = fresh(mix=mix), fresh(mix=mix)
     with torch.no_grad():
         for tensor in wide.parameters():
             tensor += 0.1 * torch.rand_like(tensor)
@@ -73,6 +74,16 @@ def test_each_attention_head_keeps_as_many() -> None:
     narrow(wide, slim, scores)
     bias = wide.fusion[1].ask_lidar.query.bias
     assert torch.equal(slim.fusion[1].ask_lidar.query.bias, bias[[2, 3, 6, 7, 10, 11, 14, 15]])
+
+
+def test_a_sum_of_sensors_is_narrowed_like_a_gate() -> None:
+    wide = fresh(mix="sum")
+    slim = fresh(mix="sum", fusion_channels=(4, 8, 12, 12), lidar_channels=(8, 8, 8, 12))
+    scores = scores_of(wide)
+    scores["fusion0"] = torch.tensor([1.0, 9, 2, 9, 3, 9, 4, 9])
+    narrow(wide, slim, scores)
+    assert torch.equal(slim.fusion[0].local.depthwise[0].weight, wide.fusion[0].local.depthwise[0].weight[1::2])
+    assert torch.isfinite(slim(*inputs()).pixels).all()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fusionseg.models.segmenter import Output, Segmenter
 
 K = 12
 SMALL = ModelConfig(lidar_channels=(8, 8, 12, 12), fusion_channels=(8, 8, 12, 12), head_channels=16, point_channels=16)
+FAST = replace(SMALL, activation="relu", mix="sum", fusion_strides=(16,), lidar_depth=0, lidar_stem=3)
 SIZES = [(64, 96), (45, 61), (33, 130), (90, 160)]
 
 
@@ -61,6 +62,41 @@ def test_odd_sizes(size: tuple[int, int], attention: str) -> None:
     assert output.points.shape == (2, 30, K)
     assert torch.isfinite(output.pixels).all() and torch.isfinite(output.points).all()
     assert output.image_pixels is None and output.lidar_pixels is None
+
+
+def test_the_fast_form_is_a_smaller_network_of_rectifiers() -> None:
+    output = run(inputs(45, 61), FAST)
+    assert output.pixels.shape == (2, K, 12, 16)
+    assert torch.isfinite(output.pixels).all() and torch.isfinite(output.points).all()
+    model = build(FAST)
+    own = [layer for name, layer in model.named_modules() if not name.startswith("image_encoder.")]
+    assert not any(isinstance(layer, torch.nn.Hardswish) for layer in own)
+    assert model.lidar_encoder.stem.conv.kernel_size == (3, 3)
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in build().parameters())
+
+
+@pytest.mark.parametrize("config", [SMALL, FAST])
+@pytest.mark.parametrize("sensor", [0, 1])
+def test_what_an_absent_sensor_holds_changes_nothing(config: ModelConfig, sensor: int) -> None:
+    arguments = inputs()
+    arguments[2][:, sensor] = 0
+    arguments[4][:] = -1  # points are LiDAR, too
+    before = run(arguments, config).pixels
+    arguments[sensor] = arguments[sensor] + 50 * torch.rand_like(arguments[sensor])
+    torch.testing.assert_close(run(arguments, config).pixels, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"activation": "gelu"}, "'gelu'; choose one of hardswish, relu"),
+        ({"mix": "max"}, "'max'; choose one of gate, sum"),
+        ({"lidar_stem": 4}, "lidar_stem is 4; .* choose 3, 5 or 7"),
+    ],
+)
+def test_settings_that_no_network_has(change: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        build(replace(SMALL, **change))  # type: ignore[arg-type]
 
 
 def test_a_raster_of_stride_2_gives_pixels_of_stride_4() -> None:
