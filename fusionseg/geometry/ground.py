@@ -13,7 +13,9 @@ _NEAREST_M, _FARTHEST_M = 2.5, 30.0
 _HIGHEST_M, _LOWEST_M = 1.0, -6.0
 _CELL_M = 1.0
 _BIN_M = 0.2
-_TILTS_RAD = np.deg2rad(np.arange(-12.0, 12.1, 3.0))
+# two bins below the deepest plane: the offset, the origin's height over the ground, is between -1 and 5.4 m
+_DEEPEST_M = -5.8
+_BINS = round((_HIGHEST_M - _DEEPEST_M) / _BIN_M) + 2
 _REFINE_M = (0.4, 0.2, 0.12)
 
 
@@ -67,6 +69,16 @@ def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[n
     return height
 
 
+def _tilts() -> NDArray[np.float32]:
+    """(81, 3) unit normals, pitch and roll up to 12 degrees."""
+    slopes = np.tan(np.deg2rad(np.arange(-12.0, 12.1, 3.0)))
+    normals = np.stack([*(grid.ravel() for grid in np.meshgrid(slopes, slopes, indexing="ij")), np.ones(81)], axis=1)
+    return (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
+
+
+_TILTS = _tilts()
+
+
 def _candidates(points_lidar: NDArray[np.float32]) -> NDArray[np.float64]:
     """At most ``_SUBSAMPLE`` or so points (3, M) in the ring around the car where ground is worth looking for."""
     # An odd step, so that files interleaved by laser (32, 64) do not lose every other laser.
@@ -95,34 +107,24 @@ def _lowest_per_cell(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """The tilt and offset on which most cells lie, minus those that lie clearly below."""
-    pitch, roll = (grid.ravel() for grid in np.meshgrid(_TILTS_RAD, _TILTS_RAD, indexing="ij"))
-    normals = np.stack([np.tan(pitch), np.tan(roll), np.ones_like(pitch)], axis=1)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    lowest = _LOWEST_M - _FARTHEST_M
-    bins = int(np.ceil((_HIGHEST_M + _FARTHEST_M - lowest) / _BIN_M)) + 2
-    # One pitch at a time keeps the (rolls, cells) arrays small: asking for large memory anew costs more than the sums.
-    row = bins * np.arange(len(_TILTS_RAD))[:, None]
-    votes = np.empty((len(normals), bins), dtype=np.int64)
-    for start in range(0, len(normals), len(row)):
-        tilts = slice(start, start + len(row))
-        heights = normals[tilts].astype(np.float32) @ low.astype(np.float32)
-        slot = ((heights - lowest) * (1 / _BIN_M)).astype(np.int64) + row
-        votes[tilts] = np.bincount(slot.ravel(), minlength=row.size * bins).reshape(-1, bins)
+    heights = (_TILTS * np.float32(1 / _BIN_M)) @ low.astype(np.float32)
+    heights -= np.float32(_DEEPEST_M / _BIN_M)
+    np.clip(heights, 0, _BINS - 1, out=heights)  # the first bin holds all below it too, the last all above
+    heights += _BINS * np.arange(len(_TILTS), dtype=np.float32)[:, None]
+    votes = np.bincount(heights.astype(np.int64).ravel(), minlength=_BINS * len(_TILTS)).reshape(-1, _BINS)
     pair = votes[:, :-1] + votes[:, 1:]  # two neighbouring bins, so that a plane on a bin's edge is not split
     below = np.cumsum(votes, axis=1) - votes
-    score = pair[:, 1:].astype(np.float64) - below[:, :-2]  # a margin of one bin between the plane and 'below'
-    # The offset is the height over the ground of the origin: between 1 m below ground and 5.5 m above it.
-    edges = lowest + _BIN_M * (np.arange(bins - 2) + 2)
-    score[:, (edges < -5.5) | (edges > _HIGHEST_M)] = -np.inf
+    # a margin of one bin between the plane and 'below'; the uppermost bin is no place for a plane
+    score = pair[:, 1:-1] - below[:, :-3]
     tilt, first = np.unravel_index(int(np.argmax(score)), score.shape)
-    return normals[tilt], -float(edges[first])
+    return _TILTS[tilt].astype(np.float64), -(_DEEPEST_M + _BIN_M * (float(first) + 2))
 
 
 def _least_squares(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """(a, b, c) of z = a x + b y + c, or None where the points leave a direction open or the plane is too steep."""
-    centre = points.mean(axis=1)
-    centred = points - centre[:, None]
-    (xx, xy, xz), (_, yy, yz), _ = centred @ centred.T
+    count = points.shape[1]
+    centre = points.sum(axis=1) / count
+    (xx, xy, xz), (_, yy, yz), _ = points @ points.T - count * np.outer(centre, centre)
     det = xx * yy - xy * xy
     if det < 1e-3 * (xx + yy) ** 2:
         return None
