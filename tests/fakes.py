@@ -16,6 +16,7 @@ class FakeSession:
     name = "fake"
     precision = "fp32"
     views_at_once = 6
+    projects = False
 
     def __init__(self, answers: dict[str, tuple[int, float]], default: tuple[int, float] = (0, 0.5)) -> None:
         self.answers = answers

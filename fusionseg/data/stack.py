@@ -76,14 +76,14 @@ def stack(
         number = len(item.cell) if taken is None else len(taken)
         points[b, :number] = item.points[chosen]
         cell[b, :number] = item.cell[chosen]
-    image = _padded([view.image for view in views], (full_height, full_width, 3), np.uint8)
+    image = padded([view.image for view in views], (full_height, full_width, 3), np.uint8)
     rasters = [item.raster if there else None for item, there in zip(encoded, present[:, 1], strict=True)]
-    lidar = _padded(rasters, (len(RASTER_CHANNELS), *grid_size(full_height, full_width, stride)), np.float32)
+    lidar = padded(rasters, (len(RASTER_CHANNELS), *grid_size(full_height, full_width, stride)), np.float32)
     grid = grid_size(height, width, CELL_STRIDE)
     return Stack(image, lidar, present, points, _on_padded_grid(cell, grid[1], -(-full_width // CELL_STRIDE)), grid)
 
 
-def _padded(items: Sequence[NDArray[T] | None], shape: tuple[int, ...], dtype: type[T]) -> NDArray[T]:
+def padded(items: Sequence[NDArray[T] | None], shape: tuple[int, ...], dtype: type[T]) -> NDArray[T]:
     """The items (None: absent) one after the other in zeros of a shape; one alone that fills it is not copied."""
     first = items[0]
     # torch takes writable memory only

@@ -53,6 +53,8 @@ class ExportedSession:
         views_at_once: how many views it labels together fastest.
     """
 
+    projects = False
+
     def __init__(self, exported: Exported, name: str, precision: str, run: Run, views_at_once: int) -> None:
         self.manifest = exported.manifest
         self.name = name

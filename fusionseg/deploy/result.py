@@ -98,7 +98,8 @@ class FrameResult:
         view: (N,) int16 index into ``view_names`` of the view that labelled the point, -1 for none.
         view_names: the cameras in the order given, then the virtual views.
         timing: milliseconds of ``project`` (ground fit, projection), ``preprocess`` (image resize, rasters and point
-            features to tensors), ``forward``, ``postprocess`` (upsampling, merging) and ``total``.
+            features to tensors), ``forward``, ``postprocess`` (upsampling, merging) and ``total``. Where the device
+            projects (checkpoints on a GPU), that is in ``forward`` together with rasters and point features.
     """
 
     table: ClassTable

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fusionseg.data.prepare import View, fit_size, project_sample, with_image
 from fusionseg.deploy.exported import read_export
 from fusionseg.deploy.exported_session import Hardware, missing_package, open_export
+from fusionseg.deploy.raw_view import RawView, raw_view
 from fusionseg.deploy.result import STAGES, Answer, FrameResult, PointLabels, Result, ViewResult, merge_views
 from fusionseg.geometry.camera import Camera
 from fusionseg.geometry.ground import Ground, fit_ground
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 Sensors = Literal["both", "camera", "lidar"]
 SENSORS: tuple[Sensors, ...] = ("both", "camera", "lidar")
 RUNTIMES = ("torch", "onnxruntime", "openvino", "tensorrt")
+Project = Callable[[Sample, tuple[int, int], Ground], View]
+"""A sample, (height, width) and the ground to a view without an image."""
 
 
 class Session(Protocol):
@@ -38,11 +41,13 @@ class Session(Protocol):
         name: of the runtime, as reports call it.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         views_at_once: how many views it labels together fastest.
+        projects: it takes raw views too, and projects them where the network runs (on a GPU).
     """
 
     name: str
     precision: str
     views_at_once: int
+    projects: bool
 
     def inputs(self, views: Sequence[View]) -> Any:
         """The input tensors of views of one size."""
@@ -229,10 +234,11 @@ class Model:
         given: tuple[int, int] | None,
     ) -> "Prepared":
         watch = Stopwatch()
+        project: Project = raw_view if self.session.projects else project_sample
         with watch.stage("project"):
             grounds = [fit_ground(points) for points in sweeps]
             views = [
-                [project_sample(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
+                [project(sample, given or fit_size(self.size, sample.camera), ground) for sample in samples]
                 for samples, ground in zip(frames, grounds, strict=True)
             ]
         if sensors != "lidar":
@@ -244,7 +250,7 @@ class Model:
             # views larger than those it learned from are labelled later and worse
             smaller = min(given or self.size, self.size, key=prod)
             with watch.stage("project"):
-                virtual = [_virtual(*frame, smaller) for frame in zip(sweeps, grounds, views, strict=True)]
+                virtual = [_virtual(*frame, smaller, project) for frame in zip(sweeps, grounds, views, strict=True)]
             batches += self._batches([view for frame in virtual for view in frame], "lidar", watch)
         cameras = [{sample.camera_name: (sample.camera.height, sample.camera.width) for sample in f} for f in frames]
         return Prepared([len(points) for points in sweeps], cameras, views, virtual, batches, watch)
@@ -324,15 +330,18 @@ def _merge(
     return merged
 
 
-def _virtual(points: NDArray[np.float32], ground: Ground, seen: Sequence[View], size: tuple[int, int]) -> list[View]:
-    """The virtual views of a sweep that see any of its points that the views ``seen`` do not."""
+def _virtual(
+    points: NDArray[np.float32], ground: Ground, seen: Sequence[View], size: tuple[int, int], project: Project
+) -> list[View]:
+    """The virtual views of a sweep that see any of its points that the views ``seen`` do not; raw, all of them."""
     unseen = np.ones(len(points), dtype=bool)
     for view in seen:
-        unseen[view.index] = False
+        if not isinstance(view, RawView):
+            unseen[view.index] = False
     if not unseen.any():
         return []
     views = [
-        project_sample(
+        project(
             Sample(
                 log="",
                 frame=0,

@@ -73,7 +73,8 @@ def _tilts() -> NDArray[np.float32]:
     """(81, 3) unit normals, pitch and roll up to 12 degrees."""
     slopes = np.tan(np.deg2rad(np.arange(-12.0, 12.1, 3.0)))
     normals = np.stack([*(grid.ravel() for grid in np.meshgrid(slopes, slopes, indexing="ij")), np.ones(81)], axis=1)
-    return (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float64] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    return unit.astype(np.float32)
 
 
 _TILTS = _tilts()
