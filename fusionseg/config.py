@@ -257,7 +257,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One experiment."""
+    """One experiment.
+
+    ``quantize`` trains with the rounding of an int8 export, for networks that lose too much by it.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -270,6 +273,7 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     amp: bool = False
+    quantize: bool = False
     device: str = "auto"
     threads: int | None = None
     init: str | None = None

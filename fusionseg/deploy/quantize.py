@@ -20,11 +20,9 @@ from fusionseg.deploy.exported import INPUTS, OUTPUTS, PAD_MULTIPLE, POINT_BUCKE
 from fusionseg.deploy.exported_session import Feeds
 from fusionseg.deploy.parity import MAX_DROP, miou
 from fusionseg.deploy.runtime import Model, Sensors, mask_sensors
+from fusionseg.models.fake_quant import ALWAYS_FLOAT
 
 logger = logging.getLogger(__name__)
-ALWAYS_FLOAT = re.compile(r"(point_head|lidar_encoder\.(?:stem|mix)|fusion\.\d+\.ask_(?:image|lidar))(?:\..*)?")
-"""Modules that eight bits do not resolve: tables of features and logits in one range (8 to 10 points of mIoU lost), a
-division by the share of valid cells and what takes both (68 points), exponentials (0.3 points, and no time won)."""
 ALLOWED_LOSS = MAX_DROP["int8"] / 2
 """On the calibration frames; the rest is for frames that were not looked at."""
 MIN_HALVED = 16

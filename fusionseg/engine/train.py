@@ -39,6 +39,7 @@ from fusionseg.engine.writer import RunWriter
 from fusionseg.losses import class_weights, counts, total_loss
 from fusionseg.models.build import build_model
 from fusionseg.models.checkpoint import load_fitting, save_checkpoint
+from fusionseg.models.fake_quant import fake_quantize
 from fusionseg.models.shipped import find_model
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,8 @@ class _Run:
             raster_channels=len(RASTER_CHANNELS),
             point_features=len(POINT_FEATURES),
         )
+        if config.quantize:
+            logger.info("%d convolutions round to eight bits", fake_quantize(self.model))
         # depthwise convolutions on a CPU run faster with channels last; the choice is fixed so that runs repeat
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.network: nn.Module = self.model

@@ -37,6 +37,19 @@ def losses(out: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+def test_training_with_rounding_goes_on_from_a_model_and_leaves_a_plain_one(
+    plain_log: Path, view_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(plain_log, view_cache, epochs=1)
+    first = train(config, tmp_path / "float")
+    with caplog.at_level(logging.INFO):
+        rounded = train(replace(config, init=str(first), quantize=True), tmp_path / "rounded")
+    plain = train(replace(config, init=str(first)), tmp_path / "plain")
+    assert "convolutions round to eight bits" in caplog.text
+    assert differing(rounded, plain) and weights(rounded).keys() == weights(plain).keys()
+    assert load_checkpoint(rounded).config.quantize
+
+
 def test_it_learns_and_validates(any_log: Path, view_cache: Path, tmp_path: Path) -> None:
     config = tiny_config(
         any_log,
