@@ -40,7 +40,7 @@ def test_gradients_pass_as_if_nothing_were_rounded() -> None:
 
 
 def test_a_network_learns_what_rounding_took() -> None:
-    """One channel hundreds of times as large as the others leaves these a few steps; the layer after it can allow for it."""
+    """A channel 300 times as large as the others leaves these a few steps; the layer after it can allow for it."""
     torch.manual_seed(0)
     first, second = nn.Conv2d(2, 16, 1), nn.Conv2d(16, 1, 1)
     with torch.no_grad():
