@@ -14,6 +14,7 @@ from fusionseg.deploy.raw_view import RawStack, RawView, stack_raw
 from fusionseg.deploy.result import Answer
 from fusionseg.labels import IGNORE
 from fusionseg.models.checkpoint import Checkpoint, load_checkpoint
+from fusionseg.models.fold import folded
 from fusionseg.models.segmenter import Segmenter
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -123,11 +124,10 @@ def answer_raw(
     lidar = lidar * present[:, 1, None, None, None]
     pixels, labels, confidence = answer(network, image, lidar, present, points, cell)
     sensed = (present > 0).any(dim=1)[:, None]
-    known = inside & sensed
     return (
         torch.where(sensed[..., None], pixels, IGNORE),
-        torch.where(known, labels, IGNORE),
-        torch.where(known, confidence, 0.0),
+        torch.where(inside, labels, IGNORE),
+        torch.where(inside, confidence, 0.0),
     )
 
 
@@ -154,5 +154,5 @@ def open_torch(
         raise ValueError(f"device {device!r} cannot be used here ({reason}); choose cpu, cuda or cuda:N") from error
     checkpoint = load_checkpoint(path, device=device)
     # images come with their channels last; weights in that order too save a tenth to a third of the time
-    network = checkpoint.model.to(memory_format=torch.channels_last)
+    network = folded(checkpoint.model).to(memory_format=torch.channels_last)
     return TorchSession(network, device, precision, compiled=compiled), checkpoint
