@@ -95,6 +95,8 @@ def export(
     network, reference.size = checkpoint.model, size or reference.size
     count = COMPARED_VIEWS + (CALIBRATION_VIEWS if precision == "int8" else 0)
     views = pick_views(log, reference, count, frames, cameras)
+    if size is not None:
+        _check_shape(log, views, size)
     compared, calibration = _divide(views, precision, log)
     settings = settings_of(log)
     with _temporary_beside(out) as folder:
@@ -124,6 +126,17 @@ def export(
         os.chmod(folder, 0o755)
         os.replace(folder, out)
     return parity
+
+
+def _check_shape(log: Log, views: Sequence[View], size: tuple[int, int]) -> None:
+    """Refuse a log with images that an export of one size cannot label."""
+    for view in views:
+        fitted = view.camera.height, view.camera.width
+        if fitted != size:
+            raise ValueError(
+                f"{log.path}: images of {view.camera_name} have another shape than {size[0]}x{size[1]}, the only size of "
+                f"this export; choose --size {fitted[0]}x{fitted[1]} for them, leave --size out for any, or name another log"
+            )
 
 
 def trace(network: Segmenter, size: tuple[int, int] | None = None) -> "onnx.ModelProto":

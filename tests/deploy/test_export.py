@@ -52,6 +52,7 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(
         ({"to": "coreml"}, "target is 'coreml'; choose one of onnx, openvino"),
         ({"precision": "int4"}, "precision is 'int4'"),
         ({"precision": "int8", "frames": [0, 1, 2]}, "3 views; int8 needs at least 8"),
+        ({"size": (64, 64)}, "another shape than 64x64, the only size of this export; choose --size"),
     ],
 )
 def test_what_cannot_be_exported_is_named(
