@@ -135,8 +135,8 @@ def _check_shape(log: Log, views: Sequence[View], size: tuple[int, int]) -> None
         if fitted != size:
             raise ValueError(
                 f"{log.path}: images of {view.camera_name} have another shape than {size[0]}x{size[1]}, the only size "
-                f"of this export; choose --size {fitted[0]}x{fitted[1]} for them, leave --size out for any size, or name "
-                "another log"
+                f"of this export; choose --size {fitted[0]}x{fitted[1]} for them, leave --size out for any size, or "
+                "name another log"
             )
 
 
