@@ -210,8 +210,9 @@ def test_a_student_learns_from_the_teacher_alone(plain_log: Path, view_cache: Pa
 
 
 def test_unlabelled_views_are_taught_above_the_threshold(
-    plain_log: Path, view_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    plain_log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    view_cache = tmp_path / "cache"  # its own: other tests ask the same teacher about these views
     extra = make_plain_log(tmp_path / "extra", frames=2)
     teacher = save_tiny_model(tmp_path / "teacher.safetensors")
     sources = (SourceConfig(str(extra)),)
