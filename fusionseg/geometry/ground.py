@@ -16,6 +16,7 @@ _BIN_M = 0.2
 # two bins below the deepest plane: the offset, the origin's height over the ground, is between -1 and 5.4 m
 _DEEPEST_M = -5.8
 _BINS = round((_HIGHEST_M - _DEEPEST_M) / _BIN_M) + 2
+_TOGETHER = 1000
 _REFINE_M = (0.4, 0.2, 0.12)
 
 
@@ -108,7 +109,10 @@ def _lowest_per_cell(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """The tilt and offset on which most cells lie, minus those that lie clearly below."""
-    heights = (_TILTS * np.float32(1 / _BIN_M)) @ low.astype(np.float32)
+    tilts, places = _TILTS * np.float32(1 / _BIN_M), low.astype(np.float32)
+    # some at a time, so that the product stays with one thread (see ``rotate``)
+    parts = [tilts @ places[:, start : start + _TOGETHER] for start in range(0, places.shape[1], _TOGETHER)]
+    heights = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     heights -= np.float32(_DEEPEST_M / _BIN_M)
     np.clip(heights, 0, _BINS - 1, out=heights)  # the first bin holds all below it too, the last all above
     heights += _BINS * np.arange(len(_TILTS), dtype=np.float32)[:, None]

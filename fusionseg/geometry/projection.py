@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionseg.geometry.camera import Camera
+from fusionseg.geometry.transform import BLOCK, rotate
 from fusionseg.labels import IGNORE
 
 MIN_DEPTH_M = 0.5
-# points looked at together: few enough for the processor's cache, and no large memory is asked for anew
-_BLOCK = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ def project(
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         index = _candidates(points_lidar, camera, camera_T_lidar, min_depth_m)
         matrix = camera_T_lidar.astype(np.float32)
-        points_camera = points_lidar.take(index, axis=0)[:, :3] @ matrix[:3, :3].T
+        points_camera = rotate(matrix[:3, :3], points_lidar.take(index, axis=0)[:, :3])
         points_camera += matrix[:3, 3]
         uv = camera.project(points_camera)
         inside = in_view(uv, camera.width, camera.height) & (points_camera[:, 2] > min_depth_m)
@@ -70,9 +69,9 @@ def _candidates(
     turn, shift = rows[:, :3].astype(np.float32), rows[:, 3:].astype(np.float32)
     limit = camera.distortion_limit()
     found = [np.zeros(0, dtype=np.intp)]
-    for start in range(0, len(points_lidar), _BLOCK):
+    for start in range(0, len(points_lidar), BLOCK):
         # Coordinates by rows, (3, block): every comparison then runs over contiguous memory.
-        a, b, z = turn @ points_lidar[start : start + _BLOCK, :3].T + shift
+        a, b, z = turn @ points_lidar[start : start + BLOCK, :3].T + shift
         ahead = z > min_depth_m
         if pinhole:
             # Half a pixel more than the image, so that rounding here cannot lose a point at the border.

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.floating]
+BLOCK = 16384
+"""Points looked at together: few enough for the processor's cache, and for one thread in its matrix products."""
 
 
 def rotation_from_quaternion(quaternion_wxyz: ArrayLike) -> NDArray[np.float64]:
@@ -82,10 +84,25 @@ def compose(first: ArrayLike, *others: ArrayLike) -> NDArray[np.float64]:
     return result
 
 
+def rotate(rotation: FloatArray, points: FloatArray) -> FloatArray:
+    """Points (..., N, 3) turned by (..., 3, 3), both of one dtype.
+
+    Block by block: OpenBLAS shares a larger product with a second thread, which then spins for 20 ms, on a core that a
+    network could use.
+    """
+    count, turn = points.shape[-2], np.swapaxes(rotation, -1, -2)
+    turned = np.empty((*np.broadcast_shapes(turn.shape[:-2], points.shape[:-2]), count, 3), dtype=points.dtype)
+    for start in range(0, count, BLOCK):
+        block = slice(start, start + BLOCK)
+        np.matmul(points[..., block, :], turn, out=turned[..., block, :])
+    return turned
+
+
 def transform_points(dst_T_src: ArrayLike, points_src: FloatArray) -> FloatArray:
     """Points (..., N, 3 or more) in dst; only x, y, z are used, the dtype stays that of the points."""
     matrix = np.asarray(dst_T_src).astype(points_src.dtype, copy=False)
-    moved: FloatArray = points_src[..., :3] @ np.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
+    moved = rotate(matrix[..., :3, :3], points_src[..., :3])
+    moved += matrix[..., None, :3, 3]
     return moved
 
 

@@ -15,6 +15,7 @@ from fusionseg.data.bag.messages import (
 from fusionseg.data.bag.recording import Recording
 from fusionseg.data.log import FrameError
 from fusionseg.data.points import INTENSITY_FULL_SCALES, scale_intensity
+from fusionseg.geometry.transform import rotate
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Sweeps:
         cloud = self._recording.cloud(self._topic, index)
         points, times = cloud_arrays(cloud, where)
         if self._turn is not None:
-            points[:, :3] = points[:, :3] @ self._turn.T
+            points[:, :3] = rotate(self._turn, points[:, :3])
         points[:, 3] = scale_intensity(points[:, 3], self.intensity_max or 1.0)
         return points, None if times is None else self._after_stamp(times, cloud, stamp_ns)
 
