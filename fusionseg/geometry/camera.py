@@ -4,6 +4,7 @@ Camera frame: x right, y down, z forward. Pixel centres lie at integer coordinat
 ``cx`` to ``width - 1 - cx`` and a resize by ``s`` maps ``u`` to ``(u + 0.5) * s - 0.5``.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -45,11 +46,13 @@ class Camera:
         object.__setattr__(self, "distortion", np.asarray(self.distortion, dtype=np.float64).reshape(-1))
         if self.width < 1 or self.height < 1:
             raise ValueError(f"camera size is {self.width}x{self.height}; expected at least 1x1 pixels")
-        if self.K.shape != (3, 3) or not np.all(np.isfinite(self.K)):
+        # plain numbers: a camera is made anew for every frame and size, and NumPy is slow at a few
+        entries = self.K.ravel().tolist()
+        if self.K.shape != (3, 3) or not all(map(math.isfinite, entries)):
             raise ValueError(f"K has shape {self.K.shape}; expected a finite 3x3 matrix")
         if self.K[0, 0] <= 0 or self.K[1, 1] <= 0:
             raise ValueError(f"focal lengths are {self.K[0, 0]} and {self.K[1, 1]}; both must be positive pixels")
-        if np.abs(self.K[[1, 2, 2, 2], [0, 0, 1, 2]] - [0, 0, 0, 1]).max() > 1e-6:
+        if max(abs(entries[3]), abs(entries[6]), abs(entries[7]), abs(entries[8] - 1)) > 1e-6:
             raise ValueError(f"K is {self.K.tolist()}; expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
         if self.model not in DISTORTION_LENGTHS:
             raise ValueError(f"camera model is {self.model!r}; choose one of {', '.join(DISTORTION_LENGTHS)}")
@@ -58,7 +61,7 @@ class Camera:
             raise ValueError(
                 f"{self.model} has {len(self.distortion)} distortion coefficients; expected one of {lengths}"
             )
-        if not np.all(np.isfinite(self.distortion)):
+        if not all(map(math.isfinite, self.distortion.tolist())):
             raise ValueError(f"distortion is {self.distortion.tolist()}; expected finite numbers")
 
     @classmethod

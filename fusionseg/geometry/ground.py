@@ -1,5 +1,6 @@
 """The ground as a plane, fitted to one sweep, and the height of points above it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ _BIN_M = 0.2
 # two bins below the deepest plane: the offset, the origin's height over the ground, is between -1 and 5.4 m
 _DEEPEST_M = -5.8
 _BINS = round((_HIGHEST_M - _DEEPEST_M) / _BIN_M) + 2
+_STEEPEST = math.tan(math.radians(20.0))
 _TOGETHER = 1000
 _REFINE_M = (0.4, 0.2, 0.12)
 
@@ -49,18 +51,20 @@ def fit_ground(points_lidar: NDArray[np.float32]) -> Ground:
     fallback = Ground(np.array([0.0, 0.0, 1.0]), FALLBACK_HEIGHT_M)
     if low.shape[1] < MIN_SUPPORT:
         return fallback
-    normal, offset_m = _vote(low)
+    plane = _vote(low)
+    near = np.vstack([near, np.ones(near.shape[1])])
     support = 0
     for threshold_m in _REFINE_M:
-        chosen = near.take(np.flatnonzero(np.abs(normal @ near + offset_m) < threshold_m), axis=1)
+        chosen = near.take(np.flatnonzero(np.abs(plane @ near) < threshold_m), axis=1)
         support = chosen.shape[1]
         if support < MIN_SUPPORT:
             return fallback
         slopes = _least_squares(chosen)
         if slopes is None:
             return fallback
-        normal, offset_m = _plane_from_slopes(slopes)
-    return Ground(normal, offset_m, support)
+        a, b, c = slopes
+        plane = np.array([-a, -b, 1.0, -c]) / math.sqrt(1 + a * a + b * b)
+    return Ground(plane[:3], float(plane[3]), support)
 
 
 def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -71,14 +75,15 @@ def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[n
 
 
 def _tilts() -> NDArray[np.float32]:
-    """(81, 3) unit normals, pitch and roll up to 12 degrees."""
+    """(81, 3) normals of planes, pitch and roll up to 12 degrees, one bin apart: products with them are in bins."""
     slopes = np.tan(np.deg2rad(np.arange(-12.0, 12.1, 3.0)))
     normals = np.stack([*(grid.ravel() for grid in np.meshgrid(slopes, slopes, indexing="ij")), np.ones(81)], axis=1)
     unit: NDArray[np.float64] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
-    return unit.astype(np.float32)
+    return (unit / _BIN_M).astype(np.float32)
 
 
 _TILTS = _tilts()
+_FIRST_BINS = _BINS * np.arange(len(_TILTS), dtype=np.float32)[:, None]
 
 
 def _candidates(points_lidar: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -107,40 +112,37 @@ def _lowest_per_cell(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points.take(lowest[lowest >= 0], axis=1)
 
 
-def _vote(low: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The tilt and offset on which most cells lie, minus those that lie clearly below."""
-    tilts, places = _TILTS * np.float32(1 / _BIN_M), low.astype(np.float32)
+def _vote(low: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The plane (unit normal, offset) on which most cells lie, minus those that lie clearly below."""
+    places = low.astype(np.float32)
     # some at a time, so that the product stays with one thread (see ``rotate``)
-    parts = [tilts @ places[:, start : start + _TOGETHER] for start in range(0, places.shape[1], _TOGETHER)]
+    parts = [_TILTS @ places[:, start : start + _TOGETHER] for start in range(0, places.shape[1], _TOGETHER)]
     heights = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     heights -= np.float32(_DEEPEST_M / _BIN_M)
     np.clip(heights, 0, _BINS - 1, out=heights)  # the first bin holds all below it too, the last all above
-    heights += _BINS * np.arange(len(_TILTS), dtype=np.float32)[:, None]
+    heights += _FIRST_BINS
     votes = np.bincount(heights.astype(np.int64).ravel(), minlength=_BINS * len(_TILTS)).reshape(-1, _BINS)
     pair = votes[:, :-1] + votes[:, 1:]  # two neighbouring bins, so that a plane on a bin's edge is not split
     below = np.cumsum(votes, axis=1) - votes
     # a margin of one bin between the plane and 'below'; the uppermost bin is no place for a plane
     score = pair[:, 1:-1] - below[:, :-3]
     tilt, first = np.unravel_index(int(np.argmax(score)), score.shape)
-    return _TILTS[tilt].astype(np.float64), -(_DEEPEST_M + _BIN_M * (float(first) + 2))
+    return np.append(_BIN_M * _TILTS[tilt].astype(np.float64), -(_DEEPEST_M + _BIN_M * (float(first) + 2)))
 
 
-def _least_squares(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """(a, b, c) of z = a x + b y + c, or None where the points leave a direction open or the plane is too steep."""
-    count = points.shape[1]
-    centre = points.sum(axis=1) / count
-    (xx, xy, xz), (_, yy, yz), _ = points @ points.T - count * np.outer(centre, centre)
+def _least_squares(points: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """(a, b, c) of z = a x + b y + c, or None where the points leave a direction open or the plane is too steep.
+
+    ``points`` (4, M) have a row of ones last, so that one product holds every sum.
+    """
+    (sxx, sxy, sxz, sx), (_, syy, syz, sy), (_, _, _, sz), (_, _, _, count) = (points @ points.T).tolist()
+    x, y, z = sx / count, sy / count, sz / count
+    xx, xy, yy, xz, yz = sxx - x * sx, sxy - x * sy, syy - y * sy, sxz - x * sz, syz - y * sz
     det = xx * yy - xy * xy
     if det < 1e-3 * (xx + yy) ** 2:
         return None
     a = (yy * xz - xy * yz) / det
     b = (xx * yz - xy * xz) / det
-    if a * a + b * b > np.tan(np.deg2rad(20.0)) ** 2:
+    if a * a + b * b > _STEEPEST**2:
         return None
-    return np.array([a, b, centre[2] - a * centre[0] - b * centre[1]])
-
-
-def _plane_from_slopes(slopes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    a, b, c = (float(v) for v in slopes)
-    length = float(np.sqrt(1 + a * a + b * b))
-    return np.array([-a, -b, 1.0]) / length, -c / length
+    return a, b, z - a * x - b * y
