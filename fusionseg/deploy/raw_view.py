@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusionseg.data.prepare import View
 from fusionseg.data.stack import padded
 from fusionseg.geometry.camera import Camera
-from fusionseg.geometry.ground import Ground, fit_ground
+from fusionseg.geometry.ground import Ground
 from fusionseg.sample import Sample
 
 # few sizes, as each is recorded anew; sweeps of one LiDAR differ by a few thousand points
@@ -52,12 +52,10 @@ class RawStack:
     present: NDArray[np.float32]
 
 
-def raw_view(sample: Sample, size: tuple[int, int], ground: Ground | None = None) -> RawView:
+def raw_view(sample: Sample, size: tuple[int, int], ground: Ground) -> RawView:
     """``project_sample`` for a device: the view at ``size`` (height, width) pixels, its points left as they are."""
     height, width = size
     camera = sample.camera.resize(width, height)
-    if ground is None:
-        ground = fit_ground(sample.points_lidar)
     nothing = np.zeros(0, dtype=np.float32)
     return RawView(
         log=sample.log,

@@ -75,7 +75,7 @@ def height_above(ground: Ground, points_lidar: NDArray[np.float32]) -> NDArray[n
 
 
 def _tilts() -> NDArray[np.float32]:
-    """(81, 3) normals of planes, pitch and roll up to 12 degrees, one bin apart: products with them are in bins."""
+    """(81, 3) unit normals, pitch and roll up to 12 degrees, over the size of a bin: products with them count bins."""
     slopes = np.tan(np.deg2rad(np.arange(-12.0, 12.1, 3.0)))
     normals = np.stack([*(grid.ravel() for grid in np.meshgrid(slopes, slopes, indexing="ij")), np.ones(81)], axis=1)
     unit: NDArray[np.float64] = normals / np.linalg.norm(normals, axis=1, keepdims=True)

@@ -28,8 +28,8 @@ class RoundedConv2d(nn.Conv2d):
 def fake_quantize(network: nn.Module) -> int:
     """Let the convolutions of a network round as its int8 export will; their number. Names of weights stay.
 
-    What an int8 export leaves in float (``ALWAYS_FLOAT``), heads that only training uses and convolutions of classes
-    other than torch's own are left as they are.
+    Left as they are: what an int8 export leaves in float (``ALWAYS_FLOAT``), heads that only training uses, and
+    convolutions of classes other than torch's own.
     """
     chosen = [
         layer

@@ -6,22 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from fusionseg.models.checkpoint import model_inputs
-from fusionseg.models.segmenter import PAD_MULTIPLE, Segmenter
+from fusionseg.models.segmenter import PAD_MULTIPLE, Output, Segmenter
 
 _SIDE = 2 * PAD_MULTIPLE
 
 
 def folded(network: Segmenter) -> Segmenter:
-    """A copy in inference mode without the batch norms that follow a convolution; it says the same.
+    """A copy in inference mode, on the CPU, without the batch norms that follow a convolution; it says the same.
 
     What follows what is seen in a run on a small input, so it works with any image encoder. A network that would say
     something else afterwards (its convolutions have other users than the norm) is returned as it is.
     """
-    slim = copy.deepcopy(network).eval()
+    # a GPU rounds products (TF32) by more than the comparison below allows
+    slim = copy.deepcopy(network).cpu().eval()
     example = _example(slim)
     with torch.inference_mode():
-        expected = slim(*example)
-        pairs = _pairs(slim, example)
+        expected, pairs = _observed(slim, example)
     names = {module: name for name, module in slim.named_modules()}
     for conv, norm in pairs:
         _absorb(conv, norm)
@@ -35,21 +35,20 @@ def folded(network: Segmenter) -> Segmenter:
 
 def _example(network: Segmenter) -> tuple[Tensor, ...]:
     """Random inputs of one small view."""
-    parameter, sizes = next(network.parameters()), model_inputs(network)
+    sizes = model_inputs(network)
     draw = torch.Generator().manual_seed(0)
     cells = _SIDE // network.raster_stride
-    tensors = (
+    return (
         255 * torch.rand(1, 3, _SIDE, _SIDE, generator=draw),
         torch.rand(1, sizes["raster_channels"], cells, cells, generator=draw),
         torch.ones(1, 2),
         torch.rand(1, 8, sizes["point_features"], generator=draw),
         torch.zeros(1, 8, dtype=torch.int64),
     )
-    return tuple(tensor.to(parameter.device) for tensor in tensors)
 
 
-def _pairs(network: Segmenter, example: tuple[Tensor, ...]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the batch norms that take what they give."""
+def _observed(network: Segmenter, example: tuple[Tensor, ...]) -> tuple[Output, list[tuple[nn.Conv2d, nn.BatchNorm2d]]]:
+    """What the network says, and its convolutions with the batch norms that take what they give."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
@@ -64,10 +63,10 @@ def _pairs(network: Segmenter, example: tuple[Tensor, ...]) -> list[tuple[nn.Con
 
     hooks = [m.register_forward_hook(after_conv) for m in network.modules() if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    network(*example)
+    output: Output = network(*example)
     for hook in hooks:
         hook.remove()
-    return pairs
+    return output, pairs
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -14,7 +14,7 @@ from fusionseg.data.open import open_log
 from fusionseg.data.prepare import View, encode, project_sample
 from fusionseg.data.stack import stack
 from fusionseg.deploy.device_projection import Encoded, project_and_encode
-from fusionseg.deploy.raw_view import SWEEP_BUCKET, RawStack, raw_view, stack_raw
+from fusionseg.deploy.raw_view import SWEEP_BUCKET, RawStack, RawView, raw_view, stack_raw
 from fusionseg.deploy.runtime import Model, load
 from fusionseg.deploy.torch_session import TorchSession, answer_raw
 from fusionseg.geometry.camera import Camera
@@ -58,6 +58,10 @@ def sample(
     )  # type: ignore[arg-type]
 
 
+def raw(item: Sample) -> RawView:
+    return raw_view(item, SIZE, fit_ground(item.points_lidar))
+
+
 def on_device(stacked: RawStack, stride: int = 4) -> Encoded:
     sweeps, which, calibration = map(torch.from_numpy, (stacked.sweeps, stacked.sweep, stacked.calibration))
     return project_and_encode(sweeps[which], calibration, SIZE, stride)
@@ -78,7 +82,7 @@ def test_rasters_features_and_cells_are_those_of_numpy_for_every_camera(stride: 
     clouds = [cloud(0), cloud(1, 4000)]
     samples = [sample(clouds[i % 2], name) for i, name in enumerate(CAMERAS)]
     samples.append(sample(clouds[0], "pinhole", BACKWARD))
-    stacked = stack_raw([raw_view(item, SIZE) for item in samples])
+    stacked = stack_raw([raw(item) for item in samples])
     assert stacked.sweeps.shape == (2, SWEEP_BUCKET, 4)
     assert stacked.sweep.tolist() == [0, 1, 0, 1, 0]
     found = on_device(stacked, stride)
@@ -96,7 +100,7 @@ def test_a_distortion_that_folds_back_shows_nothing_beyond_it() -> None:
     points = np.array([[10, 9.9 * limit, 0, 0], [10, 10.1 * limit, 0, 0]], dtype=np.float32)
     turned = FORWARD.copy()
     turned[:3, 3] = 0
-    cell = on_device(stack_raw([raw_view(sample(points, "rational", turned), SIZE)])).cell[0, :2]
+    cell = on_device(stack_raw([raw(sample(points, "rational", turned))])).cell[0, :2]
     assert (cell >= 0).tolist() == [True, False]
 
 
@@ -106,7 +110,7 @@ def test_a_known_point() -> None:
     turned = FORWARD.copy()
     turned[:3, 3] = 0
     item = Sample(log="t", frame=0, camera_name="c", camera=camera, points_lidar=points, camera_T_lidar=turned)
-    found = on_device(stack_raw([raw_view(item, SIZE)]))
+    found = on_device(stack_raw([raw(item)]))
     # pixel (44, 24) is in row 6 and column 11 of 23; no ground, so the plane is 1.8 m below the origin
     assert found.cell[0, :3].tolist() == [6 * 23 + 11, 6 * 23 + 11, -1]
     expected = [1, np.log(10) / 4, 0, 0, 1.8 / 4, 0.5, np.log(3) / 2, np.log(2)]
@@ -116,7 +120,7 @@ def test_a_known_point() -> None:
 
 
 def test_padding_changes_nothing_and_no_points_are_no_points() -> None:
-    stacked = stack_raw([raw_view(sample(cloud()), SIZE)])
+    stacked = stack_raw([raw(sample(cloud()))])
     calibration = torch.from_numpy(stacked.calibration)
     alone, more = (
         project_and_encode(torch.from_numpy(sweeps), calibration, SIZE, 4)
@@ -126,7 +130,7 @@ def test_padding_changes_nothing_and_no_points_are_no_points() -> None:
     torch.testing.assert_close(more.points[:, :6000], alone.points, rtol=0, atol=0)
     torch.testing.assert_close(more.cell[:, :6000], alone.cell)
     assert (more.cell[:, 6000:] == -1).all()
-    none = on_device(stack_raw([raw_view(sample(np.zeros((0, 4), np.float32)), SIZE)]))
+    none = on_device(stack_raw([raw(sample(np.zeros((0, 4), np.float32)))]))
     assert (none.cell == -1).all() and not none.lidar.any() and none.points.isfinite().all()
 
 
@@ -161,7 +165,7 @@ def projecting(model: Model, views_at_once: int = 6) -> Model:
 
 def test_projection_and_network_are_one_graph(tiny: Model) -> None:
     network = tiny.session.network.eval()  # type: ignore[attr-defined]
-    stacked = stack_raw([raw_view(sample(cloud()), SIZE), raw_view(sample(cloud(), "fisheye", image=None), SIZE)])
+    stacked = stack_raw([raw(sample(cloud())), raw(sample(cloud(), "fisheye", image=None))])
     arrays = (stacked.image, stacked.sweeps, stacked.present, stacked.sweep, stacked.calibration)
     tensors = [torch.from_numpy(array) for array in arrays]
     with torch.inference_mode():
@@ -182,7 +186,7 @@ def test_the_network_gets_no_lidar_where_it_must_do_without() -> None:
             return Output(image.new_zeros((len(image), 3, 13, 23), dtype=torch.float32), torch.zeros(*rest[3].shape, 3))
 
     points = cloud()
-    views = [raw_view(sample(item), SIZE) for item in (points, points, points[points[:, 0] < 0])]
+    views = [raw(sample(item)) for item in (points, points, points[points[:, 0] < 0])]
     views[1] = replace(views[1], lidar_present=False)
     stacked = stack_raw(views)
     arrays = (stacked.image, stacked.sweeps, stacked.present, stacked.sweep, stacked.calibration)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from fusionseg.models.fake_quant import RoundedConv2d, fake_quantize
+from fusionseg.models.fusion import Gate
 
 
 def test_input_and_weights_take_the_steps_of_eight_bits() -> None:
@@ -80,3 +81,12 @@ def test_the_parts_that_an_export_keeps_in_float_are_not_rounded() -> None:
     assert list(model.state_dict()) == names
     exact = build()(*inputs()).pixels
     assert 1e-4 < (model(*inputs()).pixels - exact).abs().mean() < 0.3 * exact.abs().mean()
+
+
+def test_gates_round_too_though_they_use_their_convolution_by_halves() -> None:
+    torch.manual_seed(0)
+    gate = Gate(4, act="relu").eval()
+    image, lidar = torch.randn(1, 4, 3, 5), torch.randn(1, 4, 3, 5)
+    exact = gate(image, lidar)
+    gate.gate.__class__ = RoundedConv2d
+    assert 1e-5 < (gate(image, lidar) - exact).abs().mean() < 0.1
